@@ -1,0 +1,67 @@
+# `make` lists the targets. `make demo` and `make test` do all the set-up themselves.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-producers demo dev build test fmt lint
+
+# Debian keeps database servers in sbin, which is not on the PATH of most users.
+export PATH := $(PATH):/usr/sbin:/usr/local/sbin
+
+CARGO := cargo
+NODE_PRODUCER := examples/producers/node
+PYTHON_PRODUCER := target/producers-venv
+
+# Installs the packages in $$missing, or says what to install where there is no apt-get. RUNLEVEL=1 asks the packages
+# not to start their services: lockkeeper starts servers of its own, and a service that runs all the same does no harm.
+define install_missing
+	[ -z "$$missing" ] && exit 0; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "Please install, with this system's own packages, what Debian calls:$$missing" >&2; exit 1; \
+	fi; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo "Installing with apt-get:$$missing"; \
+	$$sudo apt-get update -qq || echo "apt-get update failed; trying with the package lists at hand" >&2; \
+	$$sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$missing
+endef
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install Redis, a database server and a C linker when missing (Debian: apt-get; elsewhere: says what)
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: see https://rustup.rs" >&2; exit 1; }
+	@missing=; \
+	command -v redis-server >/dev/null || command -v valkey-server >/dev/null || missing="$$missing redis-server"; \
+	command -v mariadbd >/dev/null || command -v mysqld >/dev/null || missing="$$missing mariadb-server"; \
+	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	$(install_missing)
+
+setup-producers: ## Install what the Node and Python producer examples need, for their tests
+	@missing=; \
+	command -v redis-cli >/dev/null || missing="$$missing redis-tools"; \
+	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
+	python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+	$(install_missing)
+	@if [ ! -e $(NODE_PRODUCER)/package.json ] || [ -d $(NODE_PRODUCER)/node_modules/ioredis ]; then exit 0; fi; \
+	cd $(NODE_PRODUCER) && npm install --no-audit --no-fund
+	@if $(PYTHON_PRODUCER)/bin/python -c 'import redis' 2>/dev/null; then exit 0; fi; \
+	python3 -m venv --clear $(PYTHON_PRODUCER) && \
+	$(PYTHON_PRODUCER)/bin/pip install --quiet --disable-pip-version-check redis
+
+demo: setup ## Watch thousands of orders flow, then a verdict (ARGS=--chaos for a harder one)
+	$(CARGO) run --locked --release -- demo $(ARGS)
+
+dev: setup ## Run throwaway servers and a daemon until Ctrl-C (ARGS="--keep DIR" keeps the data)
+	$(CARGO) run --locked -- dev $(ARGS)
+
+build: ## Build the release binary
+	$(CARGO) build --locked --release
+
+test: setup setup-producers ## Run all tests, on servers of their own (ARGS=NAME runs some)
+	$(CARGO) test --locked $(ARGS)
+
+fmt: ## Format the code
+	$(CARGO) fmt
+
+lint: ## Check format, clippy and documentation, warnings denied
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items

@@ -1,0 +1,320 @@
+//! The composition root: builds the parts, starts the loops, and drains them in order.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::batch::{BrokerClock, Cache, Engine};
+use crate::config::Config;
+use crate::connect::{self, ClientError};
+use crate::domain::Domain;
+use crate::http::{self, Endpoints};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::lock::{self, Redlock, SetupError};
+use crate::metrics::Metrics;
+use crate::plan::Limits;
+use crate::projection::Projection;
+use crate::store::{MigrateError, Outage, SchemaState, Store, StoreError};
+use crate::stream::{self, Broker, BrokerError};
+use crate::worker::{self, Dispatcher, Hand, Intake};
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A server does not answer.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A server refuses our name, password or rights.
+    #[error("{0}")]
+    Denied(String),
+    /// The configuration, the schema or the topology is not one to run with.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(Outage::Denied, _) => Self::Denied(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<MigrateError> for StartError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Store(error) => error.into(),
+            error => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+impl From<BrokerError> for StartError {
+    fn from(error: BrokerError) -> Self {
+        if error.is_denied() { Self::Denied(error.to_string()) } else { Self::Unavailable(error.to_string()) }
+    }
+}
+
+impl From<ClientError> for StartError {
+    fn from(error: ClientError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+impl From<SetupError> for StartError {
+    fn from(error: SetupError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Everything in flight was finished.
+    Drained,
+    /// The time for draining ran out; what was in flight is claimed by others.
+    Overrun,
+    /// A loop ended or panicked.
+    Broken,
+    /// A second signal came.
+    Aborted,
+}
+
+/// Opens the store of `config`.
+pub async fn store(config: &Config) -> Result<Store, StoreError> {
+    let database = &config.database;
+    Store::connect(database.url.expose(), database.max_connections, database.timeout).await
+}
+
+/// Opens the broker of `config`, as a consumer with a name of its own.
+pub async fn broker(config: &Config) -> Result<Broker, StartError> {
+    let client = connect::broker(&config.stream.url, &config.tls)?;
+    let settings = stream::Settings {
+        names: config.stream.names.clone(),
+        group: config.stream.group.clone(),
+        block: config.stream.block,
+        claim_after: config.stream.claim_after,
+        reply_length: config.stream.reply_length,
+    };
+    let consumer = format!("lockkeeper-{}", uuid::Uuid::now_v7());
+    Ok(Broker::connect(client, settings, consumer).await?)
+}
+
+/// Starts connecting to the lock nodes of `config`.
+pub fn locks(config: &Config, metrics: Arc<Metrics>) -> Result<Redlock, StartError> {
+    let nodes = connect::lock_nodes(&config.lock.nodes, &config.tls)?;
+    let settings = lock::Settings { ttl: config.lock.ttl, node_timeout: config.lock.node_timeout };
+    let observer: lock::Observer = Arc::new(move |report| {
+        metrics.node_request(report.node, report.op.as_str(), report.outcome.as_str(), report.duration);
+    });
+    Ok(Redlock::start(nodes, settings, observer)?)
+}
+
+/// Checks the database's schema, and applies pending migrations when `migrate` says so.
+async fn prepare(store: &Store, migrate: bool) -> Result<(), StartError> {
+    match store.schema().await? {
+        SchemaState::Current => Ok(()),
+        SchemaState::Behind(_) if migrate => Ok(store.migrate().await?),
+        SchemaState::Behind(missing) => Err(StartError::Refused(format!(
+            "{missing} migrations are pending and database.migrate is false: run `lockkeeper migrate` first"
+        ))),
+        SchemaState::Ahead => {
+            let text = "the database's schema is newer than this program: a newer lockkeeper has migrated it";
+            Err(StartError::Refused(text.to_owned()))
+        }
+    }
+}
+
+/// Refuses lock nodes that would break the promise of a lock. A node that does not answer is no reason not to start: it is
+/// connected when it comes back.
+async fn inspect(locks: &Redlock) -> Result<(), StartError> {
+    let mut refused = Vec::new();
+    for finding in locks.inspect().await {
+        match finding.result {
+            Ok(()) => {}
+            Err(why @ lock::Refusal::Unreachable(_)) => {
+                tracing::warn!(node = %finding.name, %why, "a lock node is away")
+            }
+            Err(why) => refused.push(format!("lock node {}: {why}", finding.name)),
+        }
+    }
+    if refused.is_empty() { Ok(()) } else { Err(StartError::Refused(refused.join("\n"))) }
+}
+
+/// A daemon whose parts are connected.
+struct Daemon<D: Domain> {
+    engine: Arc<Engine<D>>,
+    broker: Broker,
+    hand: Hand,
+    lifecycle: Lifecycle,
+    listener: tokio::net::TcpListener,
+}
+
+/// Runs the daemon until `lifecycle` says otherwise. `projections` are the domain's read models.
+pub async fn run<D: Domain>(
+    config: &Config,
+    projections: Vec<Box<dyn Projection<D>>>,
+    lifecycle: Lifecycle,
+) -> Result<End, StartError> {
+    let daemon = connect_all(config, projections, lifecycle).await?;
+    let address = daemon.listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    tracing::info!(
+        http = %address, queues = %config.stream.names.join(","), lock.nodes = config.lock.nodes.len(),
+        version = env!("CARGO_PKG_VERSION"), "lockkeeper is running"
+    );
+    Ok(daemon.supervise(config).await)
+}
+
+async fn connect_all<D: Domain>(
+    config: &Config,
+    projections: Vec<Box<dyn Projection<D>>>,
+    lifecycle: Lifecycle,
+) -> Result<Daemon<D>, StartError> {
+    let metrics = Metrics::new().map_err(|error| StartError::Refused(error.to_string()))?;
+    let metrics = Arc::new(metrics);
+    metrics.start(&config.stream.names, D::JOBS, D::EVENTS);
+    metrics.state("starting");
+    let store = store(config).await?;
+    prepare(&store, config.database.migrate).await?;
+    let broker = broker(config).await?;
+    broker.ensure_groups().await?;
+    let locks = locks(config, metrics.clone())?;
+    inspect(&locks).await?;
+    let clock = BrokerClock::default();
+    clock.set(broker.time_ms().await?);
+    let listen = config.http.listen;
+    let listener = http::bind(listen)
+        .await
+        .map_err(|error| StartError::Unavailable(format!("http.listen: {listen} cannot be opened: {error}")))?;
+    let max_packet = store.server().await?.max_packet;
+    let cache = Cache::new(NonZeroUsize::new(config.batch.cache as usize).unwrap_or(NonZeroUsize::MIN));
+    let engine = Arc::new(Engine { store, max_packet, locks, projections, cache, clock, metrics });
+    let hand = Hand::new(config.stream.prefetch as usize);
+    Ok(Daemon { engine, broker, hand, lifecycle, listener })
+}
+
+impl<D: Domain> Daemon<D> {
+    /// Starts every loop, waits for the end of one of them or for the drain, and sees the drain through.
+    async fn supervise(self, config: &Config) -> End {
+        let Self { engine, broker, hand, lifecycle, listener } = self;
+        let (metrics, locks, store) = (engine.metrics.clone(), engine.locks.clone(), engine.store.clone());
+        let endpoints =
+            Endpoints { metrics: metrics.clone(), lifecycle: lifecycle.clone(), broker: broker.clone(), locks, store };
+        let mut beside: JoinSet<&str> = JoinSet::new();
+        beside.spawn(async move {
+            let _ = http::serve(listener, endpoints).await;
+            "http"
+        });
+        beside.spawn(sample(engine.clone(), broker.clone(), config.database.max_connections));
+        metrics.state("running");
+
+        let (sender, entries) = mpsc::unbounded_channel();
+        let read_count = config.stream.read_count as usize;
+        let (intake_metrics, intake_lifecycle) = (metrics.clone(), lifecycle.clone());
+        let intake = Intake {
+            broker: broker.clone(),
+            hand: hand.clone(),
+            entries: sender,
+            lifecycle: intake_lifecycle,
+            metrics: intake_metrics,
+            read_count,
+        };
+        let dispatcher = Dispatcher::new(engine.clone(), broker, hand, lifecycle.clone(), settings(config));
+        let mut loops: JoinSet<Result<&str, worker::Broken>> = JoinSet::new();
+        loops.spawn(async move { dispatcher.run(entries).await.map(|_| "dispatcher") });
+        loops.spawn(async move {
+            intake.run().await;
+            Ok("intake")
+        });
+        let end = watch_over(loops, beside, &lifecycle, &metrics, config.drain.timeout).await;
+        engine.locks.settle(Duration::from_millis(200)).await;
+        // Connections that do not close in time are closed by the end of the process.
+        let _ = tokio::time::timeout(Duration::from_millis(500), engine.store.close()).await;
+        tracing::info!(end = ?end, "lockkeeper has ended");
+        end
+    }
+}
+
+fn settings(config: &Config) -> worker::Settings {
+    worker::Settings {
+        limits: Limits {
+            jobs: config.batch.max_jobs as usize,
+            bytes: config.batch.max_bytes as usize,
+            aggregates: MAX_KEYS,
+        },
+        in_flight: config.batch.in_flight as usize,
+        max_data_bytes: config.stream.max_data_bytes as usize,
+        retry_delay: config.lock.retry_delay,
+        retry_count: config.lock.retry_count,
+    }
+}
+
+/// The most aggregates of a batch: a lock script stops its node while it runs, and this many keys take it about a
+/// millisecond.
+const MAX_KEYS: usize = 2000;
+
+/// Waits for the drain, or for a loop that ends before its time, which is a fault; then for the loops, the second signal, or
+/// the end of the time for draining. Metrics and readiness are served meanwhile.
+async fn watch_over(
+    mut loops: JoinSet<Result<&'static str, worker::Broken>>,
+    mut beside: JoinSet<&'static str>,
+    lifecycle: &Lifecycle,
+    metrics: &Metrics,
+    limit: Duration,
+) -> End {
+    let mut broken = tokio::select! {
+        () = lifecycle.reached(Phase::Draining) => false,
+        ended = loops.join_next() => {
+            tracing::error!(?ended, "a loop ended that must not end");
+            true
+        }
+        ended = beside.join_next() => {
+            tracing::error!(?ended, "a loop ended that must not end");
+            true
+        }
+    };
+    lifecycle.advance(Phase::Draining);
+    metrics.state("draining");
+    tracing::info!(limit.ms = limit.as_millis() as u64, "draining");
+    let finish = async {
+        while let Some(ended) = loops.join_next().await {
+            if !matches!(ended, Ok(Ok(_))) {
+                tracing::error!(?ended, "a loop ended with a fault");
+                broken = true;
+            }
+        }
+        broken
+    };
+    tokio::select! {
+        broken = finish => if broken { End::Broken } else { End::Drained },
+        () = lifecycle.reached(Phase::Aborting) => End::Aborted,
+        () = tokio::time::sleep(limit) => End::Overrun,
+    }
+}
+
+/// Samples what needs a question to be known, off the path of the jobs.
+async fn sample<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, max_connections: u32) -> &'static str {
+    let mut ticks = tokio::time::interval(Duration::from_secs(2));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let metrics = &engine.metrics;
+        if let Ok(now_ms) = broker.time_ms().await {
+            engine.clock.set(now_ms);
+        }
+        for queue in &broker.settings().names {
+            if let Ok(sample) = broker.sample(queue).await {
+                metrics.queue(queue, &broker.settings().group, sample);
+            }
+        }
+        let nodes: Vec<_> = engine.locks.nodes().into_iter().map(|node| (node.name, node.up)).collect();
+        metrics.nodes(engine.locks.quorum(), &nodes);
+        let (used, idle) = engine.store.connections();
+        metrics.pool(used, idle, max_connections);
+        metrics.upkeep();
+    }
+}

@@ -1,0 +1,236 @@
+//! What the jobs of a batch come to, decided one after the other in memory. Pure.
+//!
+//! A job is looked at in this order: receipt, `exp`, `at`, `expect`, decide.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::domain::{AggregateId, Domain, NewEvent, Rejection, States, Targets};
+use crate::job::{Dead, DeadCode, Fingerprint, Job, JobId};
+use crate::plan::Planned;
+use crate::store::StoredReceipt;
+
+/// The rejections that the engine itself gives, beside those of [`Domain::REJECTIONS`].
+pub const VERSION_MISMATCH: &str = "version_mismatch";
+/// Another job has this job's id. No receipt is written: the id's receipt is the other job's.
+pub const ID_REUSED: &str = "id_reused";
+
+/// What a job comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It has these events of the batch; none, when there is nothing to change.
+    Applied {
+        /// Index of the first one in the batch's list.
+        first: usize,
+        /// How many.
+        count: usize,
+    },
+    /// A business no.
+    Rejected(&'static str),
+    /// Its time has passed.
+    Expired,
+    /// It can never be run.
+    Dead(Dead),
+    /// It has been run before.
+    Duplicate(StoredReceipt),
+    /// An earlier job of this batch, at this index, has the same id and content.
+    Repeats(usize),
+    /// Its id belongs to another job.
+    IdReused,
+    /// It is not due before this Unix time in milliseconds.
+    NotDue(u64),
+    /// It touches other aggregates than was thought, or an older job that had to go back touches the same.
+    Again,
+}
+
+/// A new event with its place in its aggregate's history.
+#[derive(Debug)]
+pub struct Versioned<E> {
+    /// Index of the job that caused it.
+    pub job: usize,
+    /// Its place among the job's events.
+    pub index: u32,
+    /// The aggregate's version with this event.
+    pub version: u64,
+    /// The aggregate and the event.
+    pub new: NewEvent<E>,
+}
+
+/// What is known before a batch is decided.
+#[derive(Debug)]
+pub struct Known<D: Domain> {
+    /// Receipts of those jobs that have one.
+    pub receipts: HashMap<JobId, StoredReceipt>,
+    /// States of the batch's aggregates.
+    pub states: HashMap<AggregateId, D::State>,
+    /// Their versions; an aggregate without events is not listed.
+    pub versions: HashMap<AggregateId, u64>,
+    /// Aggregates whose events cannot be read by this program.
+    pub unreadable: HashSet<AggregateId>,
+}
+
+/// What a batch comes to.
+#[derive(Debug)]
+pub struct Decided<D: Domain> {
+    /// One per job, in their order.
+    pub verdicts: Vec<Verdict>,
+    /// All new events, in the order in which they happened.
+    pub events: Vec<Versioned<D::Event>>,
+    /// States after the batch.
+    pub states: HashMap<AggregateId, D::State>,
+    /// Versions after the batch.
+    pub versions: HashMap<AggregateId, u64>,
+    /// Aggregates that a decision rests on and that get no event, with the version that was read.
+    pub read_only: Vec<(AggregateId, u64)>,
+}
+
+struct Deciding<D: Domain> {
+    decided: Decided<D>,
+    receipts: HashMap<JobId, StoredReceipt>,
+    /// Jobs of this batch that get a receipt: by id, their index and fingerprint.
+    settled: HashMap<JobId, (usize, Fingerprint)>,
+    /// Aggregates that no further job of this batch may touch.
+    barred: HashSet<AggregateId>,
+    read: HashSet<AggregateId>,
+    written: HashSet<AggregateId>,
+    now_ms: u64,
+}
+
+/// Decides `jobs` in their order on what is `known`; each sees what the ones before it changed. `now_ms` is the broker's
+/// time.
+pub fn decide<D: Domain>(jobs: &[Planned<Job<D>>], known: Known<D>, now_ms: u64) -> Decided<D> {
+    let Known { receipts, states, versions, unreadable } = known;
+    let decided =
+        Decided { verdicts: Vec::with_capacity(jobs.len()), events: vec![], states, versions, read_only: vec![] };
+    let (settled, read, written) = (HashMap::new(), HashSet::new(), HashSet::new());
+    let mut deciding = Deciding { decided, receipts, settled, barred: unreadable, read, written, now_ms };
+    for (index, planned) in jobs.iter().enumerate() {
+        let verdict = deciding.verdict(index, planned);
+        let with_receipt =
+            matches!(verdict, Verdict::Applied { .. } | Verdict::Rejected(_) | Verdict::Expired | Verdict::Dead(_));
+        if with_receipt {
+            deciding.settled.insert(planned.job.id, (index, planned.job.fingerprint));
+        }
+        if verdict == Verdict::Again {
+            deciding.barred.extend(planned.aggregates.iter().cloned());
+        }
+        deciding.decided.verdicts.push(verdict);
+    }
+    deciding.finish()
+}
+
+impl<D: Domain> Deciding<D> {
+    fn verdict(&mut self, index: usize, planned: &Planned<Job<D>>) -> Verdict {
+        let job = &planned.job;
+        if let Some((earlier, fingerprint)) = self.settled.get(&job.id) {
+            return if *fingerprint == job.fingerprint { Verdict::Repeats(*earlier) } else { Verdict::IdReused };
+        }
+        if let Some(receipt) = self.receipts.get(&job.id) {
+            let same = receipt.fingerprint == job.fingerprint;
+            return if same { Verdict::Duplicate(receipt.clone()) } else { Verdict::IdReused };
+        }
+        let command = match &job.work {
+            Ok(command) => command,
+            Err(dead) => return Verdict::Dead(dead.clone()),
+        };
+        if job.exp.is_some_and(|exp| exp < self.now_ms) {
+            return Verdict::Expired;
+        }
+        if let Some(at) = job.at.filter(|at| *at > self.now_ms) {
+            return Verdict::NotDue(at);
+        }
+        if planned.aggregates.iter().any(|aggregate| self.barred.contains(aggregate)) || !self.targets_hold(planned) {
+            return Verdict::Again;
+        }
+        self.read.extend(planned.aggregates.iter().cloned());
+        let version = job.subject.as_ref().map(|subject| self.version(subject));
+        if job.expect.is_some() && job.expect != version {
+            return Verdict::Rejected(VERSION_MISMATCH);
+        }
+        self.run(index, planned, command)
+    }
+
+    /// True when the job touches what it was locked for, on the state as it is now. If not, what it does touch is barred,
+    /// so that no younger job of this batch overtakes it there.
+    fn targets_hold(&mut self, planned: &Planned<Job<D>>) -> bool {
+        let Ok(command) = &planned.job.work else { return true };
+        let Targets::FromStateOf(source) = D::targets(command) else { return true };
+        let nothing = D::State::default();
+        let touched = D::resolve(command, self.decided.states.get(&source).unwrap_or(&nothing));
+        let held: HashSet<_> = planned.aggregates.iter().collect();
+        let same = touched.len() == held.len() && touched.iter().all(|aggregate| held.contains(aggregate));
+        if !same {
+            self.barred.extend(touched);
+        }
+        same
+    }
+
+    fn version(&self, aggregate: &AggregateId) -> u64 {
+        self.decided.versions.get(aggregate).copied().unwrap_or(0)
+    }
+
+    /// The domain's code runs here. A panic in it is a bug that costs this one job.
+    fn run(&mut self, index: usize, planned: &Planned<Job<D>>, command: &D::Command) -> Verdict {
+        let states = &self.decided.states;
+        let attempt = catch_unwind(AssertUnwindSafe(|| decide_one::<D>(states, &planned.aggregates, command)));
+        let (events, evolved) = match attempt {
+            Ok(Ok(Ok(decision))) => decision,
+            Ok(Ok(Err(Rejection(reason)))) => return Verdict::Rejected(reason),
+            Ok(Err(stranger)) => {
+                let detail = format!("the domain put an event on {stranger}, which is not among the job's aggregates");
+                return Verdict::Dead(Dead::new(DeadCode::Panicked, detail));
+            }
+            Err(panic) => return Verdict::Dead(Dead::new(DeadCode::Panicked, panic_text(panic.as_ref()))),
+        };
+        let (first, count) = (self.decided.events.len(), events.len());
+        for (place, new) in events.into_iter().enumerate() {
+            let version = self.version(&new.aggregate) + 1;
+            self.decided.versions.insert(new.aggregate.clone(), version);
+            self.written.insert(new.aggregate.clone());
+            self.decided.events.push(Versioned { job: index, index: place as u32, version, new });
+        }
+        self.decided.states.extend(evolved);
+        Verdict::Applied { first, count }
+    }
+
+    fn finish(self) -> Decided<D> {
+        let mut decided = self.decided;
+        let unwritten = self.read.into_iter().filter(|aggregate| !self.written.contains(aggregate));
+        decided.read_only = unwritten
+            .map(|aggregate| {
+                let version = decided.versions.get(&aggregate).copied().unwrap_or(0);
+                (aggregate, version)
+            })
+            .collect();
+        decided.read_only.sort();
+        decided
+    }
+}
+
+type Decision<D> = (Vec<NewEvent<<D as Domain>::Event>>, HashMap<AggregateId, <D as Domain>::State>);
+
+/// The events of one command and the states that they lead to; or the aggregate that the domain had no right to touch.
+fn decide_one<D: Domain>(
+    states: &HashMap<AggregateId, D::State>,
+    allowed: &[AggregateId],
+    command: &D::Command,
+) -> Result<Result<Decision<D>, Rejection>, AggregateId> {
+    let events = match D::decide(command, &States::new(states)) {
+        Ok(events) => events,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let mut evolved: HashMap<AggregateId, D::State> = HashMap::new();
+    for NewEvent { aggregate, event } in &events {
+        if !allowed.contains(aggregate) {
+            return Err(aggregate.clone());
+        }
+        let before = || states.get(aggregate).cloned().unwrap_or_default();
+        D::evolve(evolved.entry(aggregate.clone()).or_insert_with(before), event);
+    }
+    Ok(Ok((events, evolved)))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the domain's code panicked: {}", text.unwrap_or("no message"))
+}

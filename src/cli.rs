@@ -1,0 +1,231 @@
+//! The command line: one arm, one call per command, and the exit codes.
+
+mod check;
+mod enqueue;
+mod load;
+mod show;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::app::{self, End, StartError};
+use crate::config::{self, Config};
+use crate::dev;
+use crate::domain::shop::Shop;
+use crate::lifecycle::Lifecycle;
+use crate::projection;
+use crate::telemetry;
+
+/// Jobs flow in on Redis streams, pass a lock per aggregate, and leave as events in MySQL: none lost, none applied twice.
+///
+/// First steps: `lockkeeper demo` shows it at work on throwaway servers, `lockkeeper dev` keeps such servers running, and
+/// `lockkeeper check` looks at yours.
+#[derive(Debug, Parser)]
+#[command(name = "lockkeeper", version, propagate_version = true, max_term_width = 120)]
+struct Cli {
+    /// Configuration file; config/lockkeeper.toml in the source tree lists every key
+    #[arg(long, global = true, value_name = "FILE", env = "LOCKKEEPER_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon until SIGTERM or SIGINT, then finish what is in flight
+    Run,
+    /// Apply pending migrations to the database
+    Migrate,
+    /// Check the configuration and every server it names; exit 0 only when all is well
+    Check(Json),
+    /// Push jobs: one from arguments, or many as NDJSON on standard input
+    Enqueue(enqueue::Enqueue),
+    /// Show what became of a job: its receipt and its events
+    Job {
+        /// The job's id, as it was given to XADD
+        id: String,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Show the history of an aggregate
+    Events {
+        /// The aggregate as TYPE/ID, such as item/pen
+        #[arg(value_name = "AGGREGATE/ID")]
+        aggregate: String,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Sell limited stock to many buyers on throwaway servers, then audit the database and print a verdict
+    Demo(dev::Demo),
+    /// Keep throwaway servers and a daemon running until Ctrl-C, to try things out
+    Dev(dev::Dev),
+}
+
+/// Machine-readable output.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Json {
+    /// Print JSON, one object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Exit codes, after sysexits.h.
+pub mod exit {
+    /// All is well.
+    pub const OK: u8 = 0;
+    /// The command worked, and its answer is no.
+    pub const NO: u8 = 1;
+    /// The arguments are wrong.
+    pub const USAGE: u8 = 64;
+    /// A server is unavailable.
+    pub const UNAVAILABLE: u8 = 69;
+    /// A loop ended or panicked.
+    pub const BROKEN: u8 = 70;
+    /// The time for draining ran out.
+    pub const OVERRUN: u8 = 75;
+    /// A grant or a right is missing.
+    pub const DENIED: u8 = 77;
+    /// The configuration, the schema or the topology is wrong.
+    pub const CONFIG: u8 = 78;
+}
+
+/// A command that failed: what to print, and the exit code.
+#[derive(Debug)]
+pub struct Failed {
+    code: u8,
+    text: String,
+}
+
+impl Failed {
+    /// Fails with this code and text.
+    pub fn new(code: u8, text: impl ToString) -> Self {
+        Self { code, text: text.to_string() }
+    }
+}
+
+impl From<StartError> for Failed {
+    fn from(error: StartError) -> Self {
+        let code = match &error {
+            StartError::Unavailable(_) => exit::UNAVAILABLE,
+            StartError::Denied(_) => exit::DENIED,
+            StartError::Refused(_) => exit::CONFIG,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<crate::store::StoreError> for Failed {
+    fn from(error: crate::store::StoreError) -> Self {
+        StartError::from(error).into()
+    }
+}
+
+impl From<crate::stream::BrokerError> for Failed {
+    fn from(error: crate::stream::BrokerError) -> Self {
+        StartError::from(error).into()
+    }
+}
+
+/// Runs the command that `arguments` name and returns the exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE } else { exit::OK };
+        }
+    };
+    let result = Cli::from_arg_matches(&matches)
+        .map_err(|error| Failed::new(exit::USAGE, error))
+        .and_then(|cli| runtime()?.block_on(run(cli, &matches)));
+    match result {
+        Ok(code) => code,
+        Err(Failed { code, text }) => {
+            text.lines().for_each(|line| eprintln!("lockkeeper: {line}"));
+            code
+        }
+    }
+}
+
+/// The commands, with a flag for every key of the configuration.
+fn command() -> clap::Command {
+    let flags = config::KEYS.iter().map(|key| {
+        Arg::new(key.path)
+            .long(key.flag_name())
+            .value_name("VALUE")
+            .help(key.help)
+            .help_heading("Configuration (flags over environment over file over defaults)")
+            .global(true)
+            .hide_short_help(true)
+    });
+    Cli::command().args(flags)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::new(exit::BROKEN, format!("no runtime: {error}")))
+}
+
+async fn run(cli: Cli, matches: &ArgMatches) -> Result<u8, Failed> {
+    let load = || load::config(cli.config.as_deref(), matches);
+    match cli.command {
+        Command::Run => daemon(&load()?).await,
+        Command::Migrate => migrate(&load()?).await,
+        Command::Check(json) => check::check(&load()?, json.json).await,
+        Command::Enqueue(jobs) => enqueue::enqueue(&load()?, jobs).await,
+        Command::Job { id, json } => show::job(&load()?, &id, json.json).await,
+        Command::Events { aggregate, json } => show::events(&load()?, &aggregate, json.json).await,
+        Command::Demo(demo) => {
+            dev::demo(demo).await.map_err(|error| Failed::new(exit::UNAVAILABLE, format!("{error:#}")))
+        }
+        Command::Dev(dev) => dev::dev(dev).await.map_err(|error| Failed::new(exit::UNAVAILABLE, format!("{error:#}"))),
+    }
+}
+
+async fn daemon(config: &Config) -> Result<u8, Failed> {
+    telemetry::start(&config.log.level, config.log.format).map_err(|error| Failed::new(exit::CONFIG, error))?;
+    let lifecycle = Lifecycle::default();
+    let signals = crate::signals::listen(lifecycle.clone()).map_err(|error| Failed::new(exit::BROKEN, error))?;
+    let end = tokio::select! {
+        end = app::run::<Shop>(config, projection::shop(), lifecycle.clone()) => end?,
+        // A signal before everything is connected has nothing to drain.
+        () = lifecycle.reached(crate::lifecycle::Phase::Aborting) => End::Aborted,
+    };
+    Ok(match end {
+        End::Drained => exit::OK,
+        End::Overrun => exit::OVERRUN,
+        End::Broken => exit::BROKEN,
+        End::Aborted => signals.exit_code(),
+    })
+}
+
+async fn migrate(config: &Config) -> Result<u8, Failed> {
+    let store = app::store(config).await?;
+    store.migrate().await.map_err(StartError::from)?;
+    println!("the schema is current");
+    Ok(exit::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_has_a_flag_for_every_key() {
+        let command = command();
+        command.clone().debug_assert();
+        for key in config::KEYS {
+            assert!(command.get_arguments().any(|flag| flag.get_long() == Some(&key.flag_name())), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_a_usage_error_and_help_is_none() {
+        assert_eq!(main(["lockkeeper", "fly"].map(OsString::from)), exit::USAGE);
+        assert_eq!(main(["lockkeeper", "--help"].map(OsString::from)), exit::OK);
+    }
+}

@@ -1,0 +1,31 @@
+//! The configuration, from what this process was given.
+
+use std::path::Path;
+
+use clap::ArgMatches;
+
+use super::{Failed, exit};
+use crate::config::{self, Config};
+
+/// Loads it from `file`, the environment and the flags; every problem is in the error.
+pub fn config(file: Option<&Path>, matches: &ArgMatches) -> Result<Config, Failed> {
+    let text = match file {
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+            Failed::new(exit::CONFIG, format!("the configuration file {} cannot be read: {error}", path.display()))
+        })?),
+        None => None,
+    };
+    // Variables that are not UTF-8 are none of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name != "LOCKKEEPER_CONFIG");
+    let matches = deepest(matches);
+    let flags = config::KEYS.iter().filter_map(|key| Some((key.path, matches.get_one::<String>(key.path)?.clone())));
+    config::load(text.as_deref(), environment, flags, |path| std::fs::read_to_string(path))
+        .map_err(|problems| Failed::new(exit::CONFIG, problems))
+}
+
+/// Global flags may stand before or after the command's name; the innermost matches have them all.
+fn deepest(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| deepest(inner))
+}

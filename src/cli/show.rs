@@ -1,0 +1,105 @@
+//! `job` and `events`: what the log says.
+
+use serde_json::value::RawValue;
+
+use super::{Failed, exit};
+use crate::app;
+use crate::config::Config;
+use crate::job::JobId;
+use crate::store::{Recorded, StoredReceipt};
+
+/// Prints a job's receipt and events. Exit 1 when it has no receipt.
+pub async fn job(config: &Config, id: &str, json: bool) -> Result<u8, Failed> {
+    let store = app::store(config).await?;
+    let job = JobId::from_text(id);
+    let Some(receipt) = store.read(&[job], &[]).await?.receipts.remove(&job) else {
+        return Err(Failed::new(exit::NO, format!("job {job} has no receipt: it has not ended, or was never pushed")));
+    };
+    let events = match receipt.positions {
+        Some((first, last)) => store.events_between(first, last).await?,
+        None => Vec::new(),
+    };
+    if json {
+        print_json(&job_object(job, &receipt, &events))?;
+    } else {
+        let reason = receipt.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        println!("job {job}: {}{reason}, {} UTC", receipt.outcome, receipt.recorded_at);
+        events.iter().for_each(print_event);
+    }
+    Ok(exit::OK)
+}
+
+/// Prints an aggregate's history. Exit 1 when it has none.
+pub async fn events(config: &Config, aggregate: &str, json: bool) -> Result<u8, Failed> {
+    let (kind, id) = aggregate.split_once('/').ok_or_else(|| {
+        Failed::new(exit::USAGE, format!("`{aggregate}` is not of the form AGGREGATE/ID, like item/pen"))
+    })?;
+    let events = app::store(config).await?.history(kind, id).await?;
+    if events.is_empty() {
+        return Err(Failed::new(exit::NO, format!("{aggregate} has no events")));
+    }
+    for event in &events {
+        if json { print_json(&event_object(event))? } else { print_event(event) }
+    }
+    Ok(exit::OK)
+}
+
+fn print_event(event: &Recorded) {
+    let Recorded { position, aggregate_type, aggregate_id, version, event_type, recorded_at, .. } = event;
+    let payload = String::from_utf8_lossy(&event.payload);
+    println!("{position:>8}  {aggregate_type}/{aggregate_id} v{version}  {recorded_at}  {event_type} {payload}");
+}
+
+fn print_json(object: &impl serde::Serialize) -> Result<(), Failed> {
+    let text = serde_json::to_string(object).map_err(|error| Failed::new(exit::BROKEN, error))?;
+    println!("{text}");
+    Ok(())
+}
+
+#[derive(serde::Serialize)]
+struct EventObject<'a> {
+    position: u64,
+    aggregate: String,
+    version: u64,
+    event: &'a str,
+    schema_version: u16,
+    recorded_at: &'a str,
+    payload: Option<&'a RawValue>,
+    metadata: Option<&'a RawValue>,
+}
+
+fn event_object(event: &Recorded) -> EventObject<'_> {
+    EventObject {
+        position: event.position,
+        aggregate: format!("{}/{}", event.aggregate_type, event.aggregate_id),
+        version: event.version,
+        event: &event.event_type,
+        schema_version: event.schema_version,
+        recorded_at: &event.recorded_at,
+        payload: serde_json::from_slice(&event.payload).ok(),
+        metadata: serde_json::from_slice(&event.metadata).ok(),
+    }
+}
+
+#[derive(serde::Serialize)]
+struct JobObject<'a> {
+    id: String,
+    outcome: &'a str,
+    reason: Option<&'a str>,
+    first: Option<u64>,
+    last: Option<u64>,
+    recorded_at: &'a str,
+    events: Vec<EventObject<'a>>,
+}
+
+fn job_object<'a>(job: JobId, receipt: &'a StoredReceipt, events: &'a [Recorded]) -> JobObject<'a> {
+    JobObject {
+        id: job.to_string(),
+        outcome: &receipt.outcome,
+        reason: receipt.reason.as_deref(),
+        first: receipt.positions.map(|(first, _)| first),
+        last: receipt.positions.map(|(_, last)| last),
+        recorded_at: &receipt.recorded_at,
+        events: events.iter().map(event_object).collect(),
+    }
+}

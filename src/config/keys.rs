@@ -1,0 +1,117 @@
+//! The list of keys. Variable and flag names follow from it, and so does what counts as unknown.
+
+/// What every variable of the daemon's own starts with.
+pub(super) const ENV_PREFIX: &str = "LOCKKEEPER_";
+
+/// One setting: where it stands in the file and what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Section and name, such as `lock.ttl_ms`.
+    pub path: &'static str,
+    /// One line for `--help`.
+    pub help: &'static str,
+    /// Whether the value may hold a password.
+    pub secret: bool,
+}
+
+impl Key {
+    /// The key's variable, such as `LOCKKEEPER_LOCK_TTL_MS`.
+    pub fn env_name(&self) -> String {
+        format!("{ENV_PREFIX}{}", self.path.replace('.', "_").to_uppercase())
+    }
+
+    /// The key's flag without the dashes in front, such as `lock-ttl-ms`.
+    pub fn flag_name(&self) -> String {
+        self.path.replace(['.', '_'], "-")
+    }
+
+    /// The section the key belongs to, such as `lock`.
+    pub fn section(&self) -> &'static str {
+        self.path.split_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// The key's name within its section, such as `ttl_ms`.
+    pub fn name(&self) -> &'static str {
+        self.path.split_once('.').map_or(self.path, |(_, name)| name)
+    }
+}
+
+const fn key(path: &'static str, help: &'static str) -> Key {
+    Key { path, help, secret: false }
+}
+
+const fn secret(path: &'static str, help: &'static str) -> Key {
+    Key { path, help, secret: true }
+}
+
+/// Every key, in the order of the default file.
+pub const KEYS: &[Key] = &[
+    secret("database.url", "MySQL or MariaDB, mysql://user:password@host:port/name (also DATABASE_URL)"),
+    key("database.migrate", "Apply pending migrations when `run` starts"),
+    key("database.max_connections", "Connections in the pool, at least batch.in_flight + 2"),
+    key("database.timeout_ms", "Time limit of a connection attempt or a statement, in ms"),
+    secret("stream.url", "The Redis that carries the jobs, redis:// or rediss:// (also REDIS_URL)"),
+    key("stream.names", "Streams to read, comma-separated"),
+    key("stream.group", "Consumer group all instances share"),
+    key("stream.block_ms", "How long a read waits on an idle stream, in ms, at most 150"),
+    key("stream.read_count", "Most entries taken by one read"),
+    key("stream.prefetch", "Most jobs in hand, at least batch.max_jobs"),
+    key("stream.claim_after_ms", "Silence after which another instance takes a job over, in ms"),
+    key("stream.max_deliveries", "Started attempts before a job is dead-lettered"),
+    key("stream.max_data_bytes", "Largest `data` of a job, in bytes"),
+    key("stream.reply_length", "Most outcomes kept in a reply stream"),
+    secret("lock.nodes", "Independent Redis masters, an odd number, comma-separated (also REDIS_URL_1, …)"),
+    key("lock.ttl_ms", "How long a lock lives without being extended, in ms"),
+    key("lock.retry_count", "How often a lock held elsewhere is tried again"),
+    key("lock.retry_delay_ms", "Pause before such a retry, in ms"),
+    key("lock.node_timeout_ms", "Time limit of one node's answer, in ms; 0 is 5 % of lock.ttl_ms"),
+    key("batch.max_jobs", "Most jobs committed in one transaction"),
+    key("batch.max_bytes", "Most bytes of job data in one transaction"),
+    key("batch.in_flight", "Batches worked on at the same time"),
+    key("batch.cache", "Aggregate states kept in memory"),
+    key("http.listen", "Address and port of /metrics, /livez and /readyz"),
+    key("drain.timeout_ms", "How long work in flight may take to finish after SIGTERM, in ms"),
+    key("log.level", "off, error, warn, info, debug, trace, or directives such as info,sqlx=warn"),
+    key("log.format", "auto, text or json"),
+    key("tls.ca_file", "CA certificate for rediss://, PEM"),
+    key("tls.cert_file", "Client certificate for rediss://, PEM"),
+    key("tls.key_file", "Key of the client certificate, PEM"),
+];
+
+/// The key at `path`, if there is one.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// `; did you mean …?` with the key nearest to `wrong`, or nothing when none is near.
+pub(super) fn suggest_key(wrong: &str) -> String {
+    suggest("", wrong, KEYS.iter().map(|key| key.path))
+}
+
+/// The same for any names, compared without a `prefix` they share: it would make everything look near.
+pub(super) fn suggest<'a>(prefix: &str, wrong: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let limit = 1 + wrong.len() / 4;
+    match names.map(|name| (distance(wrong, name), name)).min() {
+        Some((away, name)) if away <= limit => format!("; did you mean `{prefix}{name}`?"),
+        _ => String::new(),
+    }
+}
+
+/// The number of single edits between two names; a name that lacks only its section is one edit away.
+fn distance(wrong: &str, right: &str) -> usize {
+    if right.strip_suffix(wrong).is_some_and(|section| section.ends_with(['.', '_'])) {
+        return 1;
+    }
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in wrong.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}

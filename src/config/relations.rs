@@ -1,0 +1,77 @@
+//! Mistakes that show in no single value, only in how two of them go together.
+
+use std::collections::HashMap;
+
+use super::Config;
+use super::layers::Layers;
+use super::secret::Secret;
+use super::url;
+
+/// Reports every relation that does not hold.
+pub(super) fn check(config: &Config, layers: &mut Layers) {
+    check_lock(config, layers);
+    check_capacity(config, layers);
+    check_certificate(config, layers);
+}
+
+fn check_lock(config: &Config, layers: &mut Layers) {
+    let lock = &config.lock;
+    let (limit, ttl) = (lock.node_timeout.as_millis(), lock.ttl.as_millis());
+    let too_long = (limit >= ttl).then(|| format!("must be less than lock.ttl_ms, which is {ttl}, not {limit}"));
+    layers.relate(&["lock.node_timeout_ms", "lock.ttl_ms"], too_long);
+
+    let count = lock.nodes.len();
+    if count == 0 {
+        layers.relate(&["lock.nodes"], Some("must name at least one node".to_owned()));
+    } else if count.is_multiple_of(2) {
+        let (fewer, more) = (count - 1, count + 1);
+        let problem = "an even number tolerates no more failures than one fewer";
+        layers.reject("lock.nodes", format!("{count} nodes: {problem}; use {fewer} or {more}"));
+    }
+    for problem in repeated_nodes(&lock.nodes) {
+        layers.reject("lock.nodes", problem);
+    }
+}
+
+/// Two votes of one server are not a majority of anything.
+fn repeated_nodes(nodes: &[Secret]) -> Vec<String> {
+    let mut seen = HashMap::new();
+    let mut problems = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        let Some(identity) = url::redis_identity(node.expose()) else {
+            continue;
+        };
+        if let Some(first) = seen.get(&identity) {
+            problems.push(format!("node {} is the same as node {first}", index + 1));
+        } else {
+            seen.insert(identity, index + 1);
+        }
+    }
+    problems
+}
+
+fn check_capacity(config: &Config, layers: &mut Layers) {
+    let (prefetch, max_jobs) = (config.stream.prefetch, config.batch.max_jobs);
+    let starved = (prefetch < max_jobs).then(|| {
+        format!("must be at least batch.max_jobs, which is {max_jobs}, or no batch is ever full; not {prefetch}")
+    });
+    layers.relate(&["stream.prefetch", "batch.max_jobs"], starved);
+
+    let (connections, in_flight) = (config.database.max_connections, config.batch.in_flight);
+    let needed = in_flight.saturating_add(2);
+    let too_few = (connections < needed).then(|| {
+        format!(
+            "must be at least batch.in_flight + 2, which is {needed}, or batches wait for each other; not {connections}"
+        )
+    });
+    layers.relate(&["database.max_connections", "batch.in_flight"], too_few);
+}
+
+fn check_certificate(config: &Config, layers: &mut Layers) {
+    let (set, unset) = match (&config.tls.cert_file, &config.tls.key_file) {
+        (Some(_), None) => ("tls.cert_file", "tls.key_file"),
+        (None, Some(_)) => ("tls.key_file", "tls.cert_file"),
+        _ => return,
+    };
+    layers.relate(&[set, unset], Some(format!("is of no use without {unset}; set both or neither")));
+}

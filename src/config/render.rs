@@ -1,0 +1,98 @@
+//! The effective configuration as text that may be shown to anyone.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Value;
+
+use super::Config;
+
+/// Every key with the value that counts, in the order of the default file.
+pub(super) fn redacted_toml(config: &Config) -> String {
+    let mut text = String::new();
+    for (section, keys) in sections(config) {
+        text += &format!("[{section}]\n");
+        for (name, value) in keys {
+            text += &format!("{name} = {value}\n");
+        }
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+type Section = (&'static str, Vec<(&'static str, Value)>);
+
+fn sections(config: &Config) -> Vec<Section> {
+    let Config { database, stream, lock, batch, http, drain, log, tls } = config;
+    let nodes: Vec<String> = lock.nodes.iter().map(ToString::to_string).collect();
+    vec![
+        (
+            "database",
+            vec![
+                ("url", text(&database.url)),
+                ("migrate", Value::from(database.migrate)),
+                ("max_connections", Value::from(database.max_connections)),
+                ("timeout_ms", millis(database.timeout)),
+            ],
+        ),
+        (
+            "stream",
+            vec![
+                ("url", text(&stream.url)),
+                ("names", Value::from(stream.names.clone())),
+                ("group", text(&stream.group)),
+                ("block_ms", millis(stream.block)),
+                ("read_count", Value::from(stream.read_count)),
+                ("prefetch", Value::from(stream.prefetch)),
+                ("claim_after_ms", millis(stream.claim_after)),
+                ("max_deliveries", Value::from(stream.max_deliveries)),
+                ("max_data_bytes", Value::from(stream.max_data_bytes)),
+                ("reply_length", Value::from(stream.reply_length)),
+            ],
+        ),
+        (
+            "lock",
+            vec![
+                ("nodes", Value::from(nodes)),
+                ("ttl_ms", millis(lock.ttl)),
+                ("retry_count", Value::from(lock.retry_count)),
+                ("retry_delay_ms", millis(lock.retry_delay)),
+                ("node_timeout_ms", millis(lock.node_timeout)),
+            ],
+        ),
+        (
+            "batch",
+            vec![
+                ("max_jobs", Value::from(batch.max_jobs)),
+                ("max_bytes", Value::from(batch.max_bytes)),
+                ("in_flight", Value::from(batch.in_flight)),
+                ("cache", Value::from(batch.cache)),
+            ],
+        ),
+        ("http", vec![("listen", text(&http.listen))]),
+        ("drain", vec![("timeout_ms", millis(drain.timeout))]),
+        ("log", vec![("level", text(&log.level)), ("format", text(&log.format.as_str()))]),
+        (
+            "tls",
+            vec![
+                ("ca_file", path(tls.ca_file.as_ref())),
+                ("cert_file", path(tls.cert_file.as_ref())),
+                ("key_file", path(tls.key_file.as_ref())),
+            ],
+        ),
+    ]
+}
+
+fn text(value: &impl ToString) -> Value {
+    Value::from(value.to_string())
+}
+
+fn millis(value: Duration) -> Value {
+    Value::from(i64::try_from(value.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn path(value: Option<&PathBuf>) -> Value {
+    Value::from(value.map(|path| path.display().to_string()).unwrap_or_default())
+}

@@ -1,0 +1,285 @@
+//! The sections: what each setting is, and the values it may have.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::layers::Layers;
+use super::secret::Secret;
+use super::url;
+
+/// `[database]`: MySQL or MariaDB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Server, account and database.
+    pub url: Secret,
+    /// Whether `run` applies pending migrations.
+    pub migrate: bool,
+    /// Connections in the pool.
+    pub max_connections: u32,
+    /// Time limit of a connection attempt and of a statement.
+    pub timeout: Duration,
+}
+
+impl Database {
+    pub(super) fn read(layers: &mut Layers) -> Self {
+        let missing = "is required: set DATABASE_URL, LOCKKEEPER_DATABASE_URL, or url in [database]";
+        Database {
+            url: layers.url("database.url", missing, url::check_database),
+            migrate: layers.flag("database.migrate"),
+            max_connections: layers.count("database.max_connections", 1..=1_000),
+            timeout: layers.millis("database.timeout_ms", 100..=600_000),
+        }
+    }
+}
+
+/// `[stream]`: where jobs come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// The Redis that carries the jobs.
+    pub url: Secret,
+    /// The streams to read.
+    pub names: Vec<String>,
+    /// The consumer group.
+    pub group: String,
+    /// How long a read waits on an idle stream.
+    pub block: Duration,
+    /// Most entries taken by one read.
+    pub read_count: u32,
+    /// Most jobs in hand.
+    pub prefetch: u32,
+    /// Silence after which another instance takes a job over.
+    pub claim_after: Duration,
+    /// Started attempts before a job is dead-lettered.
+    pub max_deliveries: u32,
+    /// Largest `data` of a job, in bytes.
+    pub max_data_bytes: u32,
+    /// Most outcomes kept in a reply stream.
+    pub reply_length: u32,
+}
+
+impl Stream {
+    pub(super) fn read(layers: &mut Layers) -> Self {
+        let missing = "is required: set REDIS_URL, LOCKKEEPER_STREAM_URL, or url in [stream] (REDIS_URL_1 and so on \
+                       name lock nodes only)";
+        Stream {
+            url: layers.url("stream.url", missing, url::check_redis),
+            names: read_stream_names(layers),
+            group: layers.parsed("stream.group", NAME_RULE, name).unwrap_or_default(),
+            block: layers.millis("stream.block_ms", 1..=150),
+            read_count: layers.count("stream.read_count", 1..=10_000),
+            prefetch: layers.count("stream.prefetch", 1..=1_000_000),
+            claim_after: layers.millis("stream.claim_after_ms", 10..=86_400_000),
+            max_deliveries: layers.count("stream.max_deliveries", 1..=1_000),
+            max_data_bytes: layers.bytes("stream.max_data_bytes", 64..=16 << 20),
+            reply_length: layers.count("stream.reply_length", 1..=10_000_000),
+        }
+    }
+}
+
+fn read_stream_names(layers: &mut Layers) -> Vec<String> {
+    const KEY: &str = "stream.names";
+    let Some(names) = layers.list(KEY) else {
+        return Vec::new();
+    };
+    if names.is_empty() {
+        layers.reject(KEY, "must name at least one stream".to_owned());
+    }
+    for (index, stream) in names.iter().enumerate() {
+        let problem = if name(stream).is_none() {
+            NAME_RULE
+        } else if stream.ends_with(":dead") || stream.ends_with(":scheduled") {
+            "must not end in :dead or :scheduled, which are the daemon's own"
+        } else if stream.starts_with("lock:") || stream.starts_with("reply:") {
+            "must not start with lock: or reply:, which locks and replies are named by"
+        } else if names[..index].contains(stream) {
+            "must not be named twice"
+        } else {
+            continue;
+        };
+        layers.reject(KEY, format!("stream {}: {problem}", index + 1));
+    }
+    names
+}
+
+const NAME_RULE: &str = "must be 1 to 128 bytes of text without white space, control characters or ://";
+
+/// Names appear in logs and metrics, so a URL that strayed in here is refused before it can.
+fn name(text: &str) -> Option<String> {
+    let is_name = (1..=128).contains(&text.len())
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+        && !text.contains("://");
+    is_name.then(|| text.to_owned())
+}
+
+/// `[lock]`: the nodes that grant locks, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    /// Independent Redis masters, an odd number.
+    pub nodes: Vec<Secret>,
+    /// How long a lock lives without being extended.
+    pub ttl: Duration,
+    /// How often a lock held elsewhere is tried again.
+    pub retry_count: u32,
+    /// The pause before such a retry.
+    pub retry_delay: Duration,
+    /// How long one node may take to answer: the effective limit, also where the key says 0.
+    pub node_timeout: Duration,
+}
+
+impl Lock {
+    pub(super) fn read(layers: &mut Layers) -> Self {
+        let missing = "is required: set REDIS_URL_1, REDIS_URL_2 and so on, LOCKKEEPER_LOCK_NODES, or nodes in [lock]; \
+                       or REDIS_URL for one Redis that is both stream and lock node";
+        let ttl = layers.millis("lock.ttl_ms", 10..=600_000);
+        let node_timeout = layers.millis("lock.node_timeout_ms", 0..=60_000);
+        Lock {
+            nodes: layers.urls("lock.nodes", missing, url::check_redis),
+            ttl,
+            retry_count: layers.count("lock.retry_count", 0..=100),
+            retry_delay: layers.millis("lock.retry_delay_ms", 1..=60_000),
+            node_timeout: if node_timeout.is_zero() { default_node_timeout(ttl) } else { node_timeout },
+        }
+    }
+}
+
+/// Five per cent, in whole milliseconds so that it can be printed as the key's value.
+fn default_node_timeout(ttl: Duration) -> Duration {
+    let twentieth = u64::try_from(ttl.as_millis() / 20).unwrap_or(u64::MAX);
+    Duration::from_millis(twentieth.max(5))
+}
+
+/// `[batch]`: how much is committed at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Most jobs in one transaction.
+    pub max_jobs: u32,
+    /// Most bytes of job data in one transaction.
+    pub max_bytes: u32,
+    /// Batches worked on at the same time.
+    pub in_flight: u32,
+    /// Aggregate states kept in memory.
+    pub cache: u32,
+}
+
+impl Batch {
+    pub(super) fn read(layers: &mut Layers) -> Self {
+        Batch {
+            max_jobs: layers.count("batch.max_jobs", 1..=10_000),
+            max_bytes: layers.bytes("batch.max_bytes", 1_024..=64 << 20),
+            in_flight: layers.count("batch.in_flight", 1..=64),
+            cache: layers.count("batch.cache", 1..=10_000_000),
+        }
+    }
+}
+
+/// `[http]`: metrics and health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+}
+
+impl Http {
+    pub(super) fn read(layers: &mut Layers) -> Self {
+        let rule = "must be an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464";
+        let listen = layers.parsed("http.listen", rule, |text| text.trim().parse().ok());
+        Http { listen: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))) }
+    }
+}
+
+/// `[drain]`: the end of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// How long batches in flight may take to finish.
+    pub timeout: Duration,
+}
+
+impl Drain {
+    pub(super) fn read(layers: &mut Layers) -> Self {
+        Drain { timeout: layers.millis("drain.timeout_ms", 1..=3_600_000) }
+    }
+}
+
+/// `[log]`: what is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// A level or a list of directives.
+    pub level: String,
+    /// How lines are written.
+    pub format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl LogFormat {
+    /// The format's name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogFormat::Auto => "auto",
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [LogFormat::Auto, LogFormat::Text, LogFormat::Json].into_iter().find(|format| format.as_str() == text)
+    }
+}
+
+impl Log {
+    pub(super) fn read(layers: &mut Layers) -> Self {
+        let level_rule = "must be off, error, warn, info, debug or trace, or directives such as info,sqlx=warn";
+        let level = layers.parsed("log.level", level_rule, |text| is_filter(text).then(|| text.to_owned()));
+        let format = layers.parsed("log.format", "must be auto, text or json", LogFormat::parse);
+        Log { level: level.unwrap_or_default(), format: format.unwrap_or(LogFormat::Auto) }
+    }
+}
+
+/// Whether every directive ends in a level. A bare target, which the filter itself would take, is refused: it is more
+/// often a misspelt level, and would silence everything else.
+fn is_filter(text: &str) -> bool {
+    text.split(',').map(str::trim).all(|directive| match directive.rsplit_once('=') {
+        Some((target, level)) => is_target(target) && is_level(level),
+        None => is_level(directive),
+    })
+}
+
+fn is_level(text: &str) -> bool {
+    ["off", "error", "warn", "info", "debug", "trace"].iter().any(|level| level.eq_ignore_ascii_case(text))
+}
+
+fn is_target(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-'))
+}
+
+/// `[tls]`: certificates for `rediss://` connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The CA that signed the servers' certificates; without one the system's roots count.
+    pub ca_file: Option<PathBuf>,
+    /// This client's certificate.
+    pub cert_file: Option<PathBuf>,
+    /// The key of the client's certificate.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Tls {
+    pub(super) fn read(layers: &mut Layers) -> Self {
+        let mut file = |key| {
+            let path = layers
+                .parsed(key, "must be the path of a file", |text| (!text.contains("://")).then(|| PathBuf::from(text)));
+            path.filter(|path| !path.as_os_str().is_empty())
+        };
+        Tls { ca_file: file("tls.ca_file"), cert_file: file("tls.cert_file"), key_file: file("tls.key_file") }
+    }
+}

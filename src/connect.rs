@@ -1,0 +1,70 @@
+//! Clients for the servers that the configuration names.
+
+use std::path::{Path, PathBuf};
+
+use redis::io::tcp::TcpSettings;
+use redis::{Client, ClientTlsConfig, IntoConnectionInfo, RedisError, TlsCertificates};
+
+use crate::config::{Secret, Tls};
+use crate::lock::NodeAddress;
+
+/// A client could not be made: a URL or a certificate file is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The file cannot be read.
+    #[error("{key}: {} cannot be read: {source}", path.display())]
+    File {
+        /// The key that names the file.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The URL, or what the certificate files hold.
+    #[error("{key}: {source}")]
+    Client {
+        /// The key that holds the URL.
+        key: String,
+        /// Why.
+        source: RedisError,
+    },
+}
+
+/// A client for the broker. Nothing is connected yet.
+pub fn broker(url: &Secret, tls: &Tls) -> Result<Client, ClientError> {
+    client("stream.url", url, tls)
+}
+
+/// Addresses of the lock nodes, named `redis1`, `redis2` … in their order.
+pub fn lock_nodes(urls: &[Secret], tls: &Tls) -> Result<Vec<NodeAddress>, ClientError> {
+    let address = |(index, url): (usize, &Secret)| {
+        let name = format!("redis{}", index + 1);
+        let client = client(&format!("lock.nodes, {name}"), url, tls)?;
+        Ok(NodeAddress { name, client })
+    };
+    urls.iter().enumerate().map(address).collect()
+}
+
+/// Certificates are verified always: against `tls.ca_file` when it is given, else against the system's roots.
+fn client(key: &str, url: &Secret, tls: &Tls) -> Result<Client, ClientError> {
+    let wrong = |source| ClientError::Client { key: key.to_owned(), source };
+    // Commands are small and answers are waited for.
+    let info = url.expose().into_connection_info().map_err(wrong)?;
+    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    if !url.expose().starts_with("rediss://") {
+        return Client::open(info).map_err(wrong);
+    }
+    let client_tls = match (&tls.cert_file, &tls.key_file) {
+        (Some(cert), Some(key)) => {
+            Some(ClientTlsConfig { client_cert: read("tls.cert_file", cert)?, client_key: read("tls.key_file", key)? })
+        }
+        _ => None,
+    };
+    let root_cert = tls.ca_file.as_deref().map(|path| read("tls.ca_file", path)).transpose()?;
+    Client::build_with_tls(info, TlsCertificates { client_tls, root_cert }).map_err(wrong)
+}
+
+fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, ClientError> {
+    std::fs::read(path).map_err(|source| ClientError::File { key, path: path.to_owned(), source })
+}

@@ -1,0 +1,98 @@
+//! The three endpoints: `/metrics`, `/livez`, `/readyz`.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::lifecycle::Lifecycle;
+use crate::lock::Redlock;
+use crate::metrics::Metrics;
+use crate::store::{SchemaState, Store};
+use crate::stream::Broker;
+
+/// What the endpoints look at.
+#[derive(Clone)]
+pub struct Endpoints {
+    /// Rendered by `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// Draining is not ready.
+    pub lifecycle: Lifecycle,
+    /// The broker must answer.
+    pub broker: Broker,
+    /// A quorum of lock nodes must be connected.
+    pub locks: Redlock,
+    /// The database must be writable, with the current schema.
+    pub store: Store,
+}
+
+/// Opens the address, so that a port in use is known at start.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until the process ends: a drain is watched through these endpoints to its last moment.
+pub async fn serve(listener: TcpListener, endpoints: Endpoints) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(endpoints);
+    axum::serve(listener, router).await
+}
+
+async fn metrics(State(endpoints): State<Endpoints>) -> Response {
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (content_type, endpoints.metrics.render()).into_response()
+}
+
+/// One line per check, 503 when one of them fails.
+async fn ready(State(endpoints): State<Endpoints>) -> Response {
+    let (broker, database) = tokio::join!(broker(&endpoints), database(&endpoints));
+    let checks = [
+        ("lifecycle", lifecycle(&endpoints)),
+        ("broker", broker),
+        ("locks", locks(&endpoints)),
+        ("database", database),
+    ];
+    let ready = checks.iter().all(|(_, check)| check.is_ok());
+    let mut text = String::new();
+    for (name, check) in &checks {
+        let _ = match check {
+            Ok(()) => writeln!(text, "{name}: ok"),
+            Err(why) => writeln!(text, "{name}: {why}"),
+        };
+    }
+    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text).into_response()
+}
+
+fn lifecycle(endpoints: &Endpoints) -> Result<(), String> {
+    if endpoints.lifecycle.is_running() { Ok(()) } else { Err("draining".to_owned()) }
+}
+
+fn locks(endpoints: &Endpoints) -> Result<(), String> {
+    let (up, quorum) = (endpoints.locks.nodes().iter().filter(|node| node.up).count(), endpoints.locks.quorum());
+    if up >= quorum { Ok(()) } else { Err(format!("lock quorum lost: {up} nodes connected, {quorum} needed")) }
+}
+
+async fn broker(endpoints: &Endpoints) -> Result<(), String> {
+    endpoints.broker.time_ms().await.map(drop).map_err(|error| error.to_string())
+}
+
+async fn database(endpoints: &Endpoints) -> Result<(), String> {
+    let server = endpoints.store.server().await.map_err(|error| error.to_string())?;
+    if server.read_only {
+        return Err("the database is read-only".to_owned());
+    }
+    match endpoints.store.schema().await.map_err(|error| error.to_string())? {
+        SchemaState::Current => Ok(()),
+        SchemaState::Behind(missing) => Err(format!("{missing} migrations are pending")),
+        SchemaState::Ahead => Err("the schema is newer than this program".to_owned()),
+    }
+}

@@ -1,0 +1,466 @@
+//! A job's wire format: a flat stream entry in, a [`Job`] out. Pure.
+//!
+//! Decoding never fails as a whole. An entry that cannot be run still becomes a job, with the reason in place of a command,
+//! so that it gets its receipt and its place in the dead letters on the same path as every other job.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::domain::{AggregateId, Domain, MAX_ID_BYTES, Malformed};
+
+/// An entry's id in its stream: milliseconds of the broker's clock and a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId {
+    /// Unix milliseconds at which the broker took the entry in.
+    pub ms: u64,
+    /// Counts entries of the same millisecond.
+    pub seq: u64,
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+/// The text is not of the form `1526919030474-55`.
+#[derive(Debug, thiserror::Error)]
+#[error("not a stream entry id")]
+pub struct NotAnEntryId;
+
+impl FromStr for EntryId {
+    type Err = NotAnEntryId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (ms, seq) = text.split_once('-').ok_or(NotAnEntryId)?;
+        let number = |part: &str| part.parse::<u64>().map_err(|_| NotAnEntryId);
+        Ok(Self { ms: number(ms)?, seq: number(seq)? })
+    }
+}
+
+/// One entry as it was read: nothing about it has been checked.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The stream it was read from.
+    pub stream: Arc<str>,
+    /// Its id there.
+    pub id: EntryId,
+    /// Names and values in their order, as bytes.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A job's id: what makes two deliveries, or two sends, one job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub Uuid);
+
+impl JobId {
+    /// The id that a producer's text stands for: a UUID as it is, any other text mapped by UUIDv5 under the namespace
+    /// UUIDv5(DNS, `lockkeeper`).
+    pub fn from_text(text: &str) -> Self {
+        Self(Uuid::try_parse(text).unwrap_or_else(|_| {
+            let namespace = Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"lockkeeper");
+            Uuid::new_v5(&namespace, text.as_bytes())
+        }))
+    }
+
+    /// The id of a job whose producer gave none: the same for every delivery of the entry.
+    fn of_entry(stream: &str, entry: EntryId) -> Self {
+        Self::from_text(&format!("{stream}/{entry}"))
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a job is recognised by beside its id: a digest of its type, key and data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 16]);
+
+impl Fingerprint {
+    fn of(fields: [&[u8]; 3]) -> Self {
+        let mut text = Vec::with_capacity(fields.iter().map(|field| field.len() + 8).sum());
+        for field in fields {
+            text.extend_from_slice(&(field.len() as u64).to_be_bytes());
+            text.extend_from_slice(field);
+        }
+        Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, &text).into_bytes())
+    }
+}
+
+/// Where a job comes from, kept with every event that it causes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Origin {
+    /// The business process that the job belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corr: Option<String>,
+    /// The message that caused the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The producer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub src: Option<String>,
+    /// W3C trace context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}
+
+/// Why a job is dead: a closed set, fit for a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeadCode {
+    /// A field is missing or wrong.
+    Malformed,
+    /// Its data is larger than the limit.
+    TooLarge,
+    /// No handler knows its type.
+    UnknownType,
+    /// The database refuses its rows, whatever is tried.
+    CannotCommit,
+    /// The domain's code panicked or broke its own rules.
+    Panicked,
+}
+
+impl DeadCode {
+    /// Every code, for metrics that start at zero.
+    pub const ALL: [Self; 5] = [Self::Malformed, Self::TooLarge, Self::UnknownType, Self::CannotCommit, Self::Panicked];
+
+    /// The code as it is spelled in reasons and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::UnknownType => "unknown_type",
+            Self::CannotCommit => "cannot_commit",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+/// Why a job is dead, with what an operator needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dead {
+    /// The kind of failure.
+    pub code: DeadCode,
+    /// A sentence without its full stop, naming the field where there is one.
+    pub detail: String,
+}
+
+impl Dead {
+    /// Dead for this reason.
+    pub fn new(code: DeadCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+
+    /// The reason as receipts, replies and dead letters carry it: `malformed: data.quantity must be at least 1`.
+    pub fn reason(&self) -> String {
+        let mut reason = format!("{}: {}", self.code.as_str(), self.detail);
+        let end = (0..=REASON_BYTES.min(reason.len())).rev().find(|&end| reason.is_char_boundary(end));
+        reason.truncate(end.unwrap_or(0));
+        reason
+    }
+}
+
+/// The longest reason in bytes, bounded by the receipts' column.
+pub const REASON_BYTES: usize = 500;
+
+impl From<Malformed> for Dead {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(DeadCode::Malformed, malformed.to_string())
+    }
+}
+
+/// A decoded job.
+#[derive(Debug)]
+pub struct Job<D: Domain> {
+    /// The stream it came from.
+    pub stream: Arc<str>,
+    /// Its entry there.
+    pub entry: EntryId,
+    /// What makes it one job over all its deliveries.
+    pub id: JobId,
+    /// Guards against an id used for two different jobs.
+    pub fingerprint: Fingerprint,
+    /// Its type, one of [`Domain::JOBS`]; `None` when it is unknown or missing.
+    pub job_type: Option<&'static str>,
+    /// The aggregate that it is about; `None` when its type or key cannot be told.
+    pub subject: Option<AggregateId>,
+    /// The version that its subject must have.
+    pub expect: Option<u64>,
+    /// Not before, Unix milliseconds.
+    pub at: Option<u64>,
+    /// Not after, Unix milliseconds.
+    pub exp: Option<u64>,
+    /// The stream that gets its outcome.
+    pub reply: Option<String>,
+    /// Kept with its events.
+    pub origin: Origin,
+    /// Size of its fields in bytes.
+    pub bytes: usize,
+    /// What to do, or why it cannot be done.
+    pub work: Result<D::Command, Dead>,
+}
+
+/// Decodes `entry`. `max_data_bytes` bounds the `data` field, and is checked before anything is parsed.
+pub fn decode<D: Domain>(entry: &Entry, max_data_bytes: usize) -> Job<D> {
+    let fields = Fields(&entry.fields);
+    let bytes = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let given_id = fields.text("id", MAX_ID_BYTES);
+    let id = match &given_id {
+        Ok(Some(text)) => JobId::from_text(text),
+        Ok(None) | Err(_) => JobId::of_entry(&entry.stream, entry.id),
+    };
+    let job_type = fields.one("type").ok().flatten();
+    let job_type = job_type.and_then(|given| D::JOBS.iter().copied().find(|known| known.as_bytes() == given));
+    let mut job = Job {
+        stream: entry.stream.clone(),
+        entry: entry.id,
+        id,
+        fingerprint: Fingerprint::of(["type", "key", "data"].map(|name| fields.first(name).unwrap_or_default())),
+        job_type,
+        subject: None,
+        expect: None,
+        at: None,
+        exp: None,
+        reply: fields.reply().ok().flatten(),
+        origin: Origin::default(),
+        bytes,
+        work: Err(Dead::new(DeadCode::Malformed, "")),
+    };
+    job.work = given_id.map_err(Dead::from).and_then(|_| fill::<D>(&mut job, &fields, max_data_bytes));
+    job
+}
+
+fn fill<D: Domain>(job: &mut Job<D>, fields: &Fields<'_>, max_data_bytes: usize) -> Result<D::Command, Dead> {
+    let given_type = fields.required("type")?;
+    let job_type = job.job_type.ok_or_else(|| {
+        Dead::new(DeadCode::UnknownType, format!("type `{}` is not a job type of this daemon", excerpt(given_type)))
+    })?;
+    let key = text_of("key", fields.required("key")?, MAX_ID_BYTES)?;
+    if key.is_empty() || key.chars().any(char::is_control) {
+        return Err(Malformed::new("key", "must be 1 to 128 bytes of text without control characters").into());
+    }
+    job.subject = D::subject(job_type).map(|kind| AggregateId::new(kind, key));
+    fields.reply()?;
+    job.expect = fields.number("expect")?;
+    job.at = fields.number("at")?;
+    job.exp = fields.number("exp")?;
+    job.origin = Origin {
+        corr: fields.text("corr", MAX_ID_BYTES)?.map(str::to_owned),
+        cause: fields.text("cause", MAX_ID_BYTES)?.map(str::to_owned),
+        src: fields.text("src", MAX_ID_BYTES)?.map(str::to_owned),
+        traceparent: fields.text("traceparent", MAX_ID_BYTES)?.map(str::to_owned),
+    };
+    let schema_version = match fields.number("v")? {
+        None => 1,
+        Some(v) => u16::try_from(v).ok().filter(|v| *v > 0).ok_or(Malformed::new("v", "must be from 1 to 65535"))?,
+    };
+    let data = fields.required("data")?;
+    if data.len() > max_data_bytes {
+        let detail = format!("data has {} bytes, more than the limit of {max_data_bytes}", data.len());
+        return Err(Dead::new(DeadCode::TooLarge, detail));
+    }
+    let data = std::str::from_utf8(data).map_err(|_| Malformed::new("data", "is not UTF-8"))?;
+    if depth(data) > MAX_DEPTH {
+        return Err(Malformed::new("data", format!("is nested deeper than {MAX_DEPTH} levels")).into());
+    }
+    Ok(D::command(job_type, key, schema_version, data)?)
+}
+
+/// Access to an entry's fields by name. A known field that is given twice is malformed: nobody can tell which one counts.
+struct Fields<'a>(&'a [(Vec<u8>, Vec<u8>)]);
+
+impl<'a> Fields<'a> {
+    fn first(&self, name: &str) -> Option<&'a [u8]> {
+        self.0.iter().find(|(given, _)| given == name.as_bytes()).map(|(_, value)| value.as_slice())
+    }
+
+    fn one(&self, name: &str) -> Result<Option<&'a [u8]>, Malformed> {
+        let mut values = self.0.iter().filter(|(given, _)| given == name.as_bytes());
+        let first = values.next().map(|(_, value)| value.as_slice());
+        if values.next().is_some() {
+            return Err(Malformed::new(name, "is given twice"));
+        }
+        Ok(first)
+    }
+
+    fn required(&self, name: &str) -> Result<&'a [u8], Malformed> {
+        self.one(name)?.ok_or_else(|| Malformed::new(name, "is missing"))
+    }
+
+    /// An optional text; an empty one counts as absent, as producers in many languages send it for "none".
+    fn text(&self, name: &str, max_bytes: usize) -> Result<Option<&'a str>, Malformed> {
+        match self.one(name)? {
+            None | Some([]) => Ok(None),
+            Some(value) => text_of(name, value, max_bytes).map(Some),
+        }
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>, Malformed> {
+        let Some(text) = self.text(name, 20)? else { return Ok(None) };
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        let number = text.parse().ok().filter(|_| digits);
+        number.map(Some).ok_or_else(|| Malformed::new(name, "must be an unsigned whole number"))
+    }
+
+    fn reply(&self) -> Result<Option<String>, Malformed> {
+        let Some(stream) = self.text("reply", 2 * MAX_ID_BYTES)? else { return Ok(None) };
+        if !stream.starts_with("reply:") {
+            return Err(Malformed::new("reply", "must name a stream that begins with `reply:`"));
+        }
+        Ok(Some(stream.to_owned()))
+    }
+}
+
+fn text_of<'a>(name: &str, value: &'a [u8], max_bytes: usize) -> Result<&'a str, Malformed> {
+    if value.len() > max_bytes {
+        return Err(Malformed::new(name, format!("has {} bytes, more than {max_bytes}", value.len())));
+    }
+    std::str::from_utf8(value).map_err(|_| Malformed::new(name, "is not UTF-8"))
+}
+
+/// How deep `data` may be nested, in fields that are read and in fields that are not.
+const MAX_DEPTH: usize = 100;
+
+/// The deepest nesting of JSON text, found without recursion; of text that is not JSON, some number.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// A short, escaped piece of untrusted bytes, safe to log and to store.
+fn excerpt(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(64)]);
+    text.escape_debug().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::shop::Shop;
+
+    const LIMIT: usize = 1 << 20;
+
+    fn entry(fields: &[(&str, &str)]) -> Entry {
+        let fields = fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
+        Entry { stream: "jobs".into(), id: EntryId { ms: 5, seq: 1 }, fields }
+    }
+
+    fn reason(fields: &[(&str, &str)]) -> String {
+        decode::<Shop>(&entry(fields), LIMIT).work.expect_err("the job is dead").reason()
+    }
+
+    const RESTOCK: [(&str, &str); 3] = [("type", "item.restock"), ("key", "a"), ("data", r#"{"quantity":1}"#)];
+
+    #[test]
+    fn a_job_needs_three_fields() {
+        let job = decode::<Shop>(&entry(&RESTOCK), LIMIT);
+        assert!(job.work.is_ok(), "{:?}", job.work);
+        assert_eq!(job.subject, Some(AggregateId::new("item", "a")));
+        assert_eq!(job.id, decode::<Shop>(&entry(&RESTOCK), LIMIT).id, "every delivery has the same id");
+        for missing in ["type", "key", "data"] {
+            let rest: Vec<_> = RESTOCK.into_iter().filter(|(name, _)| *name != missing).collect();
+            assert_eq!(reason(&rest), format!("malformed: {missing} is missing"));
+        }
+    }
+
+    #[test]
+    fn a_uuid_is_the_id_and_other_text_is_mapped() {
+        let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";
+        assert_eq!(JobId::from_text(uuid).to_string(), uuid);
+        // UUIDv5(UUIDv5(DNS, "lockkeeper"), "order-17"), as any language's library computes it.
+        let mapped = Uuid::new_v5(&Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"lockkeeper"), b"order-17");
+        assert_eq!(JobId::from_text("order-17").0, mapped);
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let with = |name, value| {
+            let mut fields = RESTOCK.to_vec();
+            fields.retain(|(given, _)| *given != name);
+            fields.push((name, value));
+            reason(&fields)
+        };
+        let long = "x".repeat(129);
+        assert_eq!(with("key", ""), "malformed: key must be 1 to 128 bytes of text without control characters");
+        assert_eq!(with("key", "a\nb"), "malformed: key must be 1 to 128 bytes of text without control characters");
+        assert_eq!(with("key", &long), "malformed: key has 129 bytes, more than 128");
+        assert_eq!(with("id", &long), "malformed: id has 129 bytes, more than 128");
+        assert_eq!(with("expect", "-1"), "malformed: expect must be an unsigned whole number");
+        assert_eq!(with("exp", "+1"), "malformed: exp must be an unsigned whole number");
+        assert_eq!(with("at", "soon"), "malformed: at must be an unsigned whole number");
+        assert_eq!(with("v", "0"), "malformed: v must be from 1 to 65535");
+        assert_eq!(with("corr", &long), "malformed: corr has 129 bytes, more than 128");
+        assert_eq!(with("reply", "jobs"), "malformed: reply must name a stream that begins with `reply:`");
+        assert_eq!(with("type", "item.x\u{1b}"), "unknown_type: type `item.x\\u{1b}` is not a job type of this daemon");
+        let twice = [RESTOCK.as_slice(), &[("key", "b")]].concat();
+        assert_eq!(reason(&twice), "malformed: key is given twice");
+    }
+
+    #[test]
+    fn data_over_the_limit_is_refused_unparsed() {
+        let data = format!(r#"{{"quantity":1,"pad":"{}"}}"#, "x".repeat(LIMIT));
+        let fields = [("type", "item.restock"), ("key", "a"), ("data", data.as_str())];
+        assert!(reason(&fields).starts_with("too_large: data has "), "{}", reason(&fields));
+    }
+
+    #[test]
+    fn nesting_is_bounded_in_every_field_and_counted_outside_of_text() {
+        let nested = |levels: usize| format!(r#"{{"quantity":1,"x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+        let with = |data: &str| decode::<Shop>(&entry(&[RESTOCK[0], RESTOCK[1], ("data", data)]), LIMIT).work;
+        assert!(with(&nested(99)).is_ok());
+        let dead = with(&nested(200)).expect_err("it is nested too deep");
+        assert_eq!(dead.reason(), "malformed: data is nested deeper than 100 levels");
+        assert_eq!(depth(r#"{"a\"[[[":"\\","b":[{}]}"#), 3);
+    }
+
+    #[test]
+    fn a_fingerprint_tells_fields_apart() {
+        assert_ne!(Fingerprint::of([b"ab", b"c", b""]), Fingerprint::of([b"a", b"bc", b""]));
+    }
+
+    #[test]
+    fn a_reason_fits_its_column() {
+        let dead = Dead::new(DeadCode::CannotCommit, "é".repeat(1000));
+        assert!(dead.reason().len() <= REASON_BYTES);
+    }
+
+    proptest! {
+        #[test]
+        fn no_entry_makes_decode_panic(fields in proptest::collection::vec(
+            (prop_oneof![Just(b"type".to_vec()), Just(b"key".to_vec()), Just(b"data".to_vec()), Just(b"id".to_vec()),
+                Just(b"v".to_vec()), Just(b"reply".to_vec()), any::<Vec<u8>>()],
+             prop_oneof![Just(b"item.restock".to_vec()), Just(b"order.place".to_vec()), any::<Vec<u8>>()]), 0..10)) {
+            let entry = Entry { stream: "jobs".into(), id: EntryId { ms: 1, seq: 0 }, fields };
+            let job = decode::<Shop>(&entry, LIMIT);
+            if let Err(dead) = job.work {
+                prop_assert!(!dead.detail.is_empty());
+            }
+        }
+
+        #[test]
+        fn an_entry_id_survives_its_text(ms: u64, seq: u64) {
+            let id = EntryId { ms, seq };
+            prop_assert_eq!(id.to_string().parse::<EntryId>().ok(), Some(id));
+        }
+    }
+}

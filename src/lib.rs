@@ -1,0 +1,63 @@
+//! Jobs flow in on Redis **streams**, pass a **lock** per aggregate, and leave as **events** in MySQL: none lost, none
+//! applied twice, each aggregate's history without gaps.
+//!
+//! # Layers
+//!
+//! A module imports only from earlier ranks; a test holds that line.
+//!
+//! | rank | modules | |
+//! |---|---|---|
+//! | pure | [`domain`] [`job`] [`plan`] [`config`] [`metrics`] [`lifecycle`] | no I/O; property-tested |
+//! | adapters | [`store`] [`projection`] [`stream`] [`lock`] | one server each |
+//! | story | [`batch`] | one batch: lock, load, decide, commit |
+//! | loops | [`worker`] | intake, dispatch, settle |
+//! | wiring | [`app`] [`http`] [`connect`] [`signals`] [`telemetry`] [`cli`] [`dev`] | |
+//!
+//! # A job's journey
+//!
+//! [`worker::Intake`] reads entries through a consumer group. [`job::decode`] makes each a job, also the malformed ones.
+//! [`plan::Plan`] picks the next batch: jobs whose aggregates no batch in flight touches, in stream order per aggregate.
+//! [`batch::run`] locks the batch's aggregates in one round, reads receipts, heads and states, decides every job in memory
+//! with [`batch::decide`], and commits read models, receipts and events in one packet. Then the broker is told: reply,
+//! acknowledge and delete, or dead-letter.
+//!
+//! # Invariants
+//!
+//! 1. Nothing is acknowledged before its receipt is committed. Killing the process at any line loses nothing and repeats
+//!    nothing.
+//! 2. The lock only saves work; the unique key over an aggregate's versions and the heads that are checked in the
+//!    transaction decide. A paused holder's batch fails if anyone wrote first.
+//! 3. Events, read models and receipts commit together or not at all. Read models equal a fold of the events, always.
+//! 4. `position` is dense and in commit order, so a reader that has seen n has seen all before n.
+//! 5. Per aggregate, events follow the order in which its jobs stand in the stream, within one daemon's life. Crashes,
+//!    hand-back and peers on the same stream may reorder, and a rejection stays final.
+//! 6. [`domain`] imports no I/O, no clock, no randomness.
+//!
+//! # A domain of your own
+//!
+//! Implement [`domain::Domain`] and [`projection::Projection`], and call [`app::run`] with them. The engine never names an
+//! item or an order.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod app;
+pub mod batch;
+pub mod cli;
+pub mod config;
+pub mod connect;
+pub mod dev;
+pub mod domain;
+pub mod http;
+pub mod job;
+pub mod lifecycle;
+pub mod lock;
+pub mod metrics;
+pub mod plan;
+pub mod projection;
+pub mod signals;
+pub mod store;
+pub mod stream;
+pub mod telemetry;
+pub mod worker;

@@ -1,0 +1,88 @@
+//! How a process ends: `Running < Draining < Aborting`, moved forward only.
+
+use tokio::sync::watch;
+
+/// Where the process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Jobs are read and run.
+    Running,
+    /// Nothing new is read; what is in flight finishes.
+    Draining,
+    /// The process leaves now.
+    Aborting,
+}
+
+/// The phase, shared by every loop. Clones see the same phase.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    phase: watch::Sender<Phase>,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self { phase: watch::Sender::new(Phase::Running) }
+    }
+}
+
+impl Lifecycle {
+    /// Moves on to `phase`; a phase that has been passed already is not gone back to.
+    pub fn advance(&self, phase: Phase) {
+        self.phase.send_if_modified(|current| {
+            let forward = phase > *current;
+            *current = (*current).max(phase);
+            forward
+        });
+    }
+
+    /// One step forward, as each termination signal asks for.
+    pub fn step(&self) {
+        self.phase.send_modify(|current| {
+            *current = match current {
+                Phase::Running => Phase::Draining,
+                Phase::Draining | Phase::Aborting => Phase::Aborting,
+            }
+        });
+    }
+
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// True as long as new work may be taken.
+    pub fn is_running(&self) -> bool {
+        self.phase() == Phase::Running
+    }
+
+    /// Returns once the phase is at least `phase`.
+    pub async fn reached(&self, phase: Phase) {
+        let mut receiver = self.phase.subscribe();
+        // The sender lives in `self`, so the channel cannot be closed while this waits.
+        let _ = receiver.wait_for(|current| *current >= phase).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_is_never_gone_back_to() {
+        let lifecycle = Lifecycle::default();
+        lifecycle.advance(Phase::Aborting);
+        lifecycle.advance(Phase::Draining);
+        assert_eq!(lifecycle.phase(), Phase::Aborting);
+    }
+
+    #[tokio::test]
+    async fn each_signal_is_a_step_that_every_clone_sees() {
+        let lifecycle = Lifecycle::default();
+        let clone = lifecycle.clone();
+        lifecycle.step();
+        clone.reached(Phase::Draining).await;
+        assert!(!clone.is_running());
+        clone.step();
+        lifecycle.reached(Phase::Aborting).await;
+    }
+}

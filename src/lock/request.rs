@@ -1,0 +1,150 @@
+//! What is asked of one lock node, and the line in which it waits for the node's connection.
+
+use super::quorum::Vote;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// More keys than this are not put into one pipeline: it would block the node for too long at once.
+const KEYS_PER_PIPELINE: usize = 20_000;
+
+/// More keys than this are not kept for a node that is away: their ttl has to free them.
+const KEYS_KEPT: usize = 100_000;
+
+/// Keys under one token.
+#[derive(Clone)]
+pub(super) struct Claim {
+    pub keys: Arc<[String]>,
+    pub token: Arc<str>,
+    pub since: Instant,
+}
+
+/// One request to one node. Each is one command, so that replies and requests pair up.
+pub(super) enum Request {
+    /// Sets the keys that are free and casts the node's votes.
+    Acquire { claim: Claim, ballot: mpsc::UnboundedSender<Vec<Vote>> },
+    /// Deletes the keys that still carry the token.
+    Release { claim: Claim },
+    /// Says when everything before it has been answered.
+    Ping(Option<oneshot::Sender<()>>),
+}
+
+impl Request {
+    fn keys(&self) -> usize {
+        match self {
+            Request::Acquire { claim, .. } | Request::Release { claim } => claim.keys.len(),
+            Request::Ping(_) => 0,
+        }
+    }
+}
+
+/// The requests that wait for a node, in the order in which they were made.
+#[derive(Default)]
+pub(super) struct Backlog {
+    requests: VecDeque<Request>,
+    keys: usize,
+    last_acquire: Option<Instant>,
+}
+
+impl Backlog {
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    pub fn push(&mut self, request: Request) {
+        self.keys += request.keys();
+        self.requests.push_back(request);
+    }
+
+    fn pop(&mut self) -> Option<Request> {
+        let request = self.requests.pop_front()?;
+        self.keys -= request.keys();
+        Some(request)
+    }
+
+    /// Removes what fits into the next pipeline. An acquire that has waited longer than `patience` comes back apart: its
+    /// caller counts this node as silent by now and has a release of the key on the way.
+    pub fn next_pipeline(&mut self, patience: Duration) -> (Vec<Request>, Vec<Request>) {
+        let now = Instant::now();
+        let (mut batch, mut overdue, mut keys) = (Vec::new(), Vec::new(), 0);
+        while keys < KEYS_PER_PIPELINE
+            && let Some(request) = self.pop()
+        {
+            match &request {
+                Request::Acquire { claim, .. } if now.duration_since(claim.since) >= patience => {
+                    overdue.push(request);
+                    continue;
+                }
+                Request::Acquire { .. } => self.last_acquire = Some(now),
+                Request::Release { .. } | Request::Ping(_) => (),
+            }
+            keys += request.keys();
+            batch.push(request);
+        }
+        (batch, overdue)
+    }
+
+    /// Removes everything.
+    pub fn drain(&mut self) -> Vec<Request> {
+        self.keys = 0;
+        self.requests.drain(..).collect()
+    }
+
+    /// Whether a release has to reach this node later if it cannot now. A node that was sent no acquire for a whole ttl
+    /// has no key of an unexpired lease, so a node that stays away does not collect releases without end.
+    pub fn should_keep(&self, claim: &Claim, ttl: Duration) -> bool {
+        let may_hold = |acquire: Instant| claim.since.saturating_duration_since(acquire) <= ttl;
+        self.keys + claim.keys.len() <= KEYS_KEPT && self.last_acquire.is_some_and(may_hold)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(2);
+    const PATIENCE: Duration = Duration::from_millis(50);
+
+    fn claim(keys: usize, since: Instant) -> Claim {
+        Claim { keys: (0..keys).map(|key| key.to_string()).collect(), token: "token".into(), since }
+    }
+
+    fn acquire(keys: usize, since: Instant) -> Request {
+        Request::Acquire { claim: claim(keys, since), ballot: mpsc::unbounded_channel().0 }
+    }
+
+    #[test]
+    fn a_pipeline_takes_what_waits_in_order_up_to_its_limit_of_keys() {
+        let mut backlog = Backlog::default();
+        backlog.push(acquire(KEYS_PER_PIPELINE - 1, Instant::now()));
+        backlog.push(Request::Release { claim: claim(1, Instant::now()) });
+        backlog.push(Request::Ping(None));
+        let (batch, overdue) = backlog.next_pipeline(PATIENCE);
+        assert!(matches!(batch[..], [Request::Acquire { .. }, Request::Release { .. }]) && overdue.is_empty());
+        assert!(matches!(backlog.next_pipeline(PATIENCE).0[..], [Request::Ping(None)]));
+        assert!(backlog.is_empty() && backlog.keys == 0);
+    }
+
+    #[test]
+    fn an_acquire_whose_caller_has_given_up_is_not_sent() {
+        let mut backlog = Backlog::default();
+        backlog.push(acquire(1, Instant::now() - PATIENCE));
+        backlog.push(Request::Release { claim: claim(1, Instant::now()) });
+        let (batch, overdue) = backlog.next_pipeline(PATIENCE);
+        assert!(matches!(batch[..], [Request::Release { .. }]));
+        assert!(matches!(overdue[..], [Request::Acquire { .. }]));
+        assert!(backlog.last_acquire.is_none());
+    }
+
+    #[test]
+    fn a_release_is_kept_only_for_a_node_that_may_hold_the_key() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        assert!(!backlog.should_keep(&claim(1, now), TTL));
+        backlog.push(acquire(1, now));
+        backlog.next_pipeline(PATIENCE);
+        assert!(backlog.should_keep(&claim(1, now + TTL), TTL));
+        assert!(!backlog.should_keep(&claim(1, now + TTL * 2), TTL));
+        assert!(!backlog.should_keep(&claim(KEYS_KEPT + 1, now), TTL));
+    }
+}

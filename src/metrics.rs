@@ -1,0 +1,492 @@
+//! The only file that spells a metric: names, labels, help, buckets, and a typed function for each thing that happens.
+//!
+//! Label values come from closed sets: configured queue names, registered job and event types, enums. An aggregate's id, a
+//! job's id or the text of an error is never a label.
+
+use std::time::Duration;
+
+use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::job::DeadCode;
+
+/// What kind of series a family has.
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram(&'static [f64]),
+}
+
+/// One metric family.
+struct Family {
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Counter, help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Gauge, help }
+}
+
+const fn histogram(name: &'static str, buckets: &'static [f64], help: &'static str) -> Family {
+    Family { name, kind: Kind::Histogram(buckets), help }
+}
+
+const LOCK_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
+const STORE_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0];
+const JOB_SECONDS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+const QUEUE_LENGTH: Family = gauge("lockkeeper_queue_length", "Entries in the stream: waiting and in hand.");
+const QUEUE_LAG: Family =
+    gauge("lockkeeper_queue_lag", "Entries not delivered to the group yet; NaN when the broker cannot tell.");
+const QUEUE_LAG_KNOWN: Family = gauge("lockkeeper_queue_lag_known", "1 when the broker can tell the lag, else 0.");
+const QUEUE_PENDING: Family = gauge("lockkeeper_queue_pending", "Entries delivered and not acknowledged.");
+const DEAD_LETTER_LENGTH: Family = gauge("lockkeeper_dead_letter_length", "Entries in the dead-letter stream.");
+const QUEUE_POLL: Family =
+    gauge("lockkeeper_queue_last_poll_timestamp_seconds", "When the streams were last read, Unix time.");
+const GROUPS_RECREATED: Family =
+    counter("lockkeeper_queue_groups_recreated_total", "Times a group was gone and was created again.");
+const JOBS_FETCHED: Family =
+    counter("lockkeeper_jobs_fetched_total", "Jobs taken in, new or claimed from a dead consumer.");
+const JOBS_PROCESSED: Family = counter("lockkeeper_jobs_processed_total", "Jobs that ended, by outcome.");
+const JOBS_DEAD: Family =
+    counter("lockkeeper_jobs_dead_lettered_total", "Jobs that went to the dead letters, by reason.");
+const JOBS_WAITING: Family = gauge("lockkeeper_jobs_waiting", "Jobs in hand that wait for a batch.");
+const JOBS_IN_FLIGHT: Family = gauge("lockkeeper_jobs_in_flight", "Jobs in a batch that has not ended.");
+const JOBS_PUT_BACK: Family =
+    counter("lockkeeper_jobs_put_back_total", "Jobs that left a batch unfinished and wait again, by reason.");
+const JOB_END_TO_END: Family =
+    histogram("lockkeeper_job_end_to_end_seconds", JOB_SECONDS, "From XADD to the commit that ended the job.");
+const BATCH_JOBS: Family = histogram("lockkeeper_batch_jobs", SIZES, "Jobs per batch.");
+const REPLY_ERRORS: Family =
+    counter("lockkeeper_reply_errors_total", "Outcomes that could not be written to a reply stream.");
+const IDS_REUSED: Family = counter("lockkeeper_job_ids_reused_total", "Jobs refused because another job has their id.");
+
+const LOCK_ACQUIRE: Family =
+    histogram("lockkeeper_lock_acquire_duration_seconds", LOCK_SECONDS, "One round of locking for a whole batch.");
+const LOCK_ATTEMPTS: Family =
+    counter("lockkeeper_lock_attempts_total", "Aggregates that a lock was asked for, by outcome.");
+const LOCK_HOLD: Family =
+    histogram("lockkeeper_lock_hold_seconds", LOCK_SECONDS, "From acquiring to releasing a batch's locks.");
+const LOCK_LOST: Family = counter("lockkeeper_lock_lost_total", "Batches whose locks ran out before their commit.");
+const NODE_REQUESTS: Family = counter("lockkeeper_lock_node_requests_total", "Requests to a lock node, by outcome.");
+const NODE_DURATION: Family =
+    histogram("lockkeeper_lock_node_request_duration_seconds", LOCK_SECONDS, "One request to one lock node.");
+const NODE_UP: Family = gauge("lockkeeper_lock_node_up", "1 while the lock node is connected, else 0.");
+const LOCK_NODES: Family = gauge("lockkeeper_lock_nodes", "Configured lock nodes.");
+const LOCK_QUORUM: Family = gauge("lockkeeper_lock_quorum_nodes", "Lock nodes that must grant a lock.");
+
+const APPEND_DURATION: Family =
+    histogram("lockkeeper_store_append_duration_seconds", STORE_SECONDS, "One transaction of a batch, by outcome.");
+const APPEND_EVENTS: Family = histogram("lockkeeper_store_append_events", SIZES, "Events per transaction.");
+const EVENTS_APPENDED: Family = counter("lockkeeper_store_events_appended_total", "Events committed, by type.");
+const CONFLICTS: Family =
+    counter("lockkeeper_store_conflicts_total", "Transactions refused because somebody else had written, by guard.");
+const RETRIES: Family =
+    counter("lockkeeper_store_transaction_retries_total", "Transactions the server made us repeat, by reason.");
+const COMMIT_UNKNOWN: Family =
+    counter("lockkeeper_store_commit_unknown_total", "Commits whose answer was lost; the receipts then tell.");
+const STORE_ERRORS: Family =
+    counter("lockkeeper_store_errors_total", "Times the database could not be used, by class.");
+const HEAD_POSITION: Family =
+    gauge("lockkeeper_store_head_position", "The newest position this process has committed.");
+const POOL: Family = gauge("lockkeeper_db_pool_connections", "Database connections, by state.");
+const POOL_MAX: Family = gauge("lockkeeper_db_pool_max_connections", "Configured limit of database connections.");
+
+const STATE: Family = gauge("lockkeeper_state", "1 for the state that the process is in, else 0.");
+const BUILD_INFO: Family = gauge("lockkeeper_build_info", "Constant 1; the version is in the label.");
+
+const FAMILIES: [Family; 39] = [
+    QUEUE_LENGTH,
+    QUEUE_LAG,
+    QUEUE_LAG_KNOWN,
+    QUEUE_PENDING,
+    DEAD_LETTER_LENGTH,
+    QUEUE_POLL,
+    GROUPS_RECREATED,
+    JOBS_FETCHED,
+    JOBS_PROCESSED,
+    JOBS_DEAD,
+    JOBS_WAITING,
+    JOBS_IN_FLIGHT,
+    JOBS_PUT_BACK,
+    JOB_END_TO_END,
+    BATCH_JOBS,
+    REPLY_ERRORS,
+    IDS_REUSED,
+    LOCK_ACQUIRE,
+    LOCK_ATTEMPTS,
+    LOCK_HOLD,
+    LOCK_LOST,
+    NODE_REQUESTS,
+    NODE_DURATION,
+    NODE_UP,
+    LOCK_NODES,
+    LOCK_QUORUM,
+    APPEND_DURATION,
+    APPEND_EVENTS,
+    EVENTS_APPENDED,
+    CONFLICTS,
+    RETRIES,
+    COMMIT_UNKNOWN,
+    STORE_ERRORS,
+    HEAD_POSITION,
+    POOL,
+    POOL_MAX,
+    STATE,
+    BUILD_INFO,
+    JOBS_SCHEDULED,
+];
+const JOBS_SCHEDULED: Family =
+    counter("lockkeeper_jobs_scheduled_total", "Jobs that were not due and moved to the schedule.");
+
+/// What a job ended as, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OutcomeLabel {
+    /// Events were appended, or there was nothing to append.
+    Applied,
+    /// A business no.
+    Rejected,
+    /// Its id has a receipt.
+    Duplicate,
+    /// It came too late.
+    Expired,
+    /// It can never be run.
+    Dead,
+}
+
+impl OutcomeLabel {
+    const ALL: [Self; 5] = [Self::Applied, Self::Rejected, Self::Duplicate, Self::Expired, Self::Dead];
+
+    /// The outcome as it is spelled everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Rejected => "rejected",
+            Self::Duplicate => "duplicate",
+            Self::Expired => "expired",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// Where taken-in jobs come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Never delivered before.
+    New,
+    /// Delivered to a consumer that has gone quiet.
+    Claimed,
+}
+
+impl Source {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Claimed => "claimed",
+        }
+    }
+}
+
+/// What the sampling loop saw of one stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueueSample {
+    /// Entries in the stream.
+    pub length: u64,
+    /// Entries not delivered yet; `None` when the broker cannot tell.
+    pub lag: Option<u64>,
+    /// Entries delivered and not acknowledged.
+    pub pending: u64,
+    /// Entries in its dead letters.
+    pub dead_letters: u64,
+}
+
+/// The metrics of one process. Nothing global: two of them in one process do not meet.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("lockkeeper", Level::INFO, None);
+
+impl Metrics {
+    /// Registers every family. Fails only when the buckets in this file are wrong.
+    pub fn new() -> Result<Self, BuildError> {
+        let mut builder = PrometheusBuilder::new();
+        for family in &FAMILIES {
+            if let Kind::Histogram(buckets) = family.kind {
+                builder = builder.set_buckets_for_metric(Matcher::Full(family.name.to_owned()), buckets)?;
+            }
+        }
+        let recorder = builder.build_recorder();
+        for family in &FAMILIES {
+            let (name, help) = (KeyName::from_const_str(family.name), family.help.into());
+            match family.kind {
+                Kind::Counter => recorder.describe_counter(name, None::<Unit>, help),
+                Kind::Gauge => recorder.describe_gauge(name, None::<Unit>, help),
+                Kind::Histogram(_) => recorder.describe_histogram(name, None::<Unit>, help),
+            }
+        }
+        let handle = recorder.handle();
+        Ok(Self { recorder, handle })
+    }
+
+    /// Creates the series whose labels are known at start, so that the first event shows as an increase.
+    pub fn start(&self, queues: &[String], job_types: &[&'static str], event_types: &[&'static str]) {
+        self.set(&BUILD_INFO, [("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        for queue in queues {
+            for job_type in job_types.iter().chain(&["other"]) {
+                for outcome in OutcomeLabel::ALL {
+                    let labels = [("queue", queue.as_str()), ("job_type", job_type), ("outcome", outcome.as_str())];
+                    self.add(&JOBS_PROCESSED, labels, 0);
+                }
+            }
+            for code in DeadCode::ALL {
+                self.add(&JOBS_DEAD, [("queue", queue.as_str()), ("reason", code.as_str())], 0);
+            }
+            for source in [Source::New, Source::Claimed] {
+                self.fetched(queue, source, 0);
+            }
+            self.add(&GROUPS_RECREATED, [("queue", queue.as_str())], 0);
+            self.add(&JOBS_SCHEDULED, [("queue", queue.as_str())], 0);
+        }
+        event_types.iter().for_each(|event_type| self.add(&EVENTS_APPENDED, [("event_type", *event_type)], 0));
+        for family in [&REPLY_ERRORS, &IDS_REUSED, &LOCK_LOST, &COMMIT_UNKNOWN] {
+            self.add(family, [], 0);
+        }
+        for kind in ["version", "head", "receipt"] {
+            self.add(&CONFLICTS, [("kind", kind)], 0);
+        }
+        for reason in ["deadlock", "lock_wait", "snapshot"] {
+            self.add(&RETRIES, [("reason", reason)], 0);
+        }
+    }
+
+    /// The text of `/metrics`.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Moves recorded samples into their buckets; to be called every few seconds, so that they do not pile up unscraped.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// Jobs were taken in.
+    pub fn fetched(&self, queue: &str, source: Source, jobs: u64) {
+        self.add(&JOBS_FETCHED, [("queue", queue), ("source", source.as_str())], jobs);
+    }
+
+    /// The streams were read.
+    pub fn polled(&self, unix_seconds: f64) {
+        self.set(&QUEUE_POLL, [], unix_seconds);
+    }
+
+    /// A group was gone and has been created again.
+    pub fn group_recreated(&self, queue: &str) {
+        self.add(&GROUPS_RECREATED, [("queue", queue)], 1);
+    }
+
+    /// A job ended.
+    pub fn processed(&self, queue: &str, job_type: Option<&'static str>, outcome: OutcomeLabel, age: Duration) {
+        let job_type = job_type.unwrap_or("other");
+        self.add(&JOBS_PROCESSED, [("queue", queue), ("job_type", job_type), ("outcome", outcome.as_str())], 1);
+        self.record(&JOB_END_TO_END, [("queue", queue), ("job_type", job_type)], age.as_secs_f64());
+    }
+
+    /// A job went to the dead letters.
+    pub fn dead_lettered(&self, queue: &str, code: DeadCode) {
+        self.add(&JOBS_DEAD, [("queue", queue), ("reason", code.as_str())], 1);
+    }
+
+    /// A job was not due and moved to the schedule.
+    pub fn scheduled(&self, queue: &str) {
+        self.add(&JOBS_SCHEDULED, [("queue", queue)], 1);
+    }
+
+    /// A job's id has been used for another job.
+    pub fn id_reused(&self) {
+        self.add(&IDS_REUSED, [], 1);
+    }
+
+    /// An outcome could not be written to a reply stream.
+    pub fn reply_failed(&self) {
+        self.add(&REPLY_ERRORS, [], 1);
+    }
+
+    /// A batch starts.
+    pub fn batch(&self, jobs: usize) {
+        self.record(&BATCH_JOBS, [], jobs as f64);
+    }
+
+    /// Jobs left their batch unfinished.
+    pub fn put_back(&self, reason: &'static str, jobs: usize) {
+        self.add(&JOBS_PUT_BACK, [("reason", reason)], jobs as u64);
+    }
+
+    /// How many jobs are in hand.
+    pub fn in_hand(&self, waiting: usize, in_flight: usize) {
+        self.set(&JOBS_WAITING, [], waiting as f64);
+        self.set(&JOBS_IN_FLIGHT, [], in_flight as f64);
+    }
+
+    /// A round of locking ended, with so many aggregates granted, busy and unavailable.
+    pub fn locked(&self, elapsed: Duration, granted: usize, busy: usize, unavailable: usize) {
+        let worst = if unavailable > 0 {
+            "no_quorum"
+        } else if busy > 0 {
+            "contended"
+        } else {
+            "acquired"
+        };
+        self.record(&LOCK_ACQUIRE, [("outcome", worst)], elapsed.as_secs_f64());
+        for (outcome, count) in [("acquired", granted), ("contended", busy), ("no_quorum", unavailable)] {
+            self.add(&LOCK_ATTEMPTS, [("outcome", outcome)], count as u64);
+        }
+    }
+
+    /// A batch gave its locks back.
+    pub fn released(&self, held: Duration) {
+        self.record(&LOCK_HOLD, [], held.as_secs_f64());
+    }
+
+    /// A batch's locks ran out before its commit.
+    pub fn lock_lost(&self) {
+        self.add(&LOCK_LOST, [], 1);
+    }
+
+    /// A lock node answered, or did not.
+    pub fn node_request(&self, node: &str, op: &'static str, outcome: &'static str, duration: Duration) {
+        self.add(&NODE_REQUESTS, [("node", node), ("op", op), ("outcome", outcome)], 1);
+        self.record(&NODE_DURATION, [("node", node), ("op", op)], duration.as_secs_f64());
+    }
+
+    /// The lock nodes and whether each is connected.
+    pub fn nodes(&self, quorum: usize, nodes: &[(String, bool)]) {
+        self.set(&LOCK_NODES, [], nodes.len() as f64);
+        self.set(&LOCK_QUORUM, [], quorum as f64);
+        for (node, up) in nodes {
+            self.set(&NODE_UP, [("node", node)], f64::from(u8::from(*up)));
+        }
+    }
+
+    /// A transaction was sent and ended as `outcome`.
+    pub fn appended(&self, outcome: &'static str, elapsed: Duration, events: usize) {
+        self.record(&APPEND_DURATION, [("outcome", outcome)], elapsed.as_secs_f64());
+        self.record(&APPEND_EVENTS, [], events as f64);
+    }
+
+    /// Events of one type were committed.
+    pub fn events(&self, event_type: &'static str, count: u64) {
+        self.add(&EVENTS_APPENDED, [("event_type", event_type)], count);
+    }
+
+    /// The newest committed position.
+    pub fn head(&self, position: u64) {
+        self.set(&HEAD_POSITION, [], position as f64);
+    }
+
+    /// A guard refused a transaction.
+    pub fn conflict(&self, kind: &'static str) {
+        self.add(&CONFLICTS, [("kind", kind)], 1);
+    }
+
+    /// The server made us repeat a transaction.
+    pub fn repeated(&self, reason: &'static str) {
+        self.add(&RETRIES, [("reason", reason)], 1);
+    }
+
+    /// The answer to a commit was lost.
+    pub fn commit_unknown(&self) {
+        self.add(&COMMIT_UNKNOWN, [], 1);
+    }
+
+    /// The database could not be used.
+    pub fn store_error(&self, class: &'static str) {
+        self.add(&STORE_ERRORS, [("class", class)], 1);
+    }
+
+    /// Database connections in use and idle.
+    pub fn pool(&self, used: u32, idle: u32, max: u32) {
+        self.set(&POOL, [("state", "used")], f64::from(used));
+        self.set(&POOL, [("state", "idle")], f64::from(idle));
+        self.set(&POOL_MAX, [], f64::from(max));
+    }
+
+    /// What the broker says of one stream. A lag that it cannot tell is NaN, never 0.
+    pub fn queue(&self, queue: &str, group: &str, sample: QueueSample) {
+        let labels = [("queue", queue), ("group", group)];
+        self.set(&QUEUE_LENGTH, [("queue", queue)], sample.length as f64);
+        self.set(&QUEUE_LAG, labels, sample.lag.map_or(f64::NAN, |lag| lag as f64));
+        self.set(&QUEUE_LAG_KNOWN, labels, f64::from(u8::from(sample.lag.is_some())));
+        self.set(&QUEUE_PENDING, labels, sample.pending as f64);
+        self.set(&DEAD_LETTER_LENGTH, [("queue", queue)], sample.dead_letters as f64);
+    }
+
+    /// The state that the process is in.
+    pub fn state(&self, state: &str) {
+        for known in ["starting", "running", "draining"] {
+            self.set(&STATE, [("state", known)], f64::from(u8::from(known == state)));
+        }
+    }
+
+    fn add<const N: usize>(&self, family: &Family, labels: [(&'static str, &str); N], by: u64) {
+        self.recorder.register_counter(&key(family, labels), &METADATA).increment(by);
+    }
+
+    fn set<const N: usize>(&self, family: &Family, labels: [(&'static str, &str); N], value: f64) {
+        self.recorder.register_gauge(&key(family, labels), &METADATA).set(value);
+    }
+
+    fn record<const N: usize>(&self, family: &Family, labels: [(&'static str, &str); N], value: f64) {
+        self.recorder.register_histogram(&key(family, labels), &METADATA).record(value);
+    }
+}
+
+fn key<const N: usize>(family: &Family, labels: [(&'static str, &str); N]) -> Key {
+    let labels = labels.map(|(name, value)| Label::new(name, value.to_owned()));
+    Key::from_parts(KeyName::from_const_str(family.name), labels.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_has_a_name_of_its_own_and_help() {
+        let mut names: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FAMILIES.len());
+        for family in &FAMILIES {
+            assert!(family.name.starts_with("lockkeeper_"), "{}", family.name);
+            assert!(family.help.ends_with('.'), "{}: {}", family.name, family.help);
+            assert_eq!(matches!(family.kind, Kind::Counter), family.name.ends_with("_total"), "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn known_series_start_at_zero_and_durations_are_histograms() {
+        let metrics = Metrics::new().expect("the buckets are right");
+        metrics.start(&["jobs".into()], &["item.restock"], &["item.restocked"]);
+        metrics.processed("jobs", None, OutcomeLabel::Dead, Duration::from_millis(3));
+        let text = metrics.render();
+        let zero = r#"lockkeeper_jobs_processed_total{queue="jobs",job_type="item.restock",outcome="applied"} 0"#;
+        assert!(text.contains(zero), "{text}");
+        assert!(
+            text.contains(r#"lockkeeper_job_end_to_end_seconds_bucket{queue="jobs",job_type="other",le="0.005"} 1"#)
+        );
+    }
+}

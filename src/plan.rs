@@ -1,0 +1,195 @@
+//! Which waiting jobs form the next batch. Pure.
+//!
+//! Three promises, each a property test below: batches in flight never share an aggregate (nor a job id); no job overtakes
+//! an older one that shares an aggregate with it; and whatever waits is planned in the end.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
+
+use crate::domain::{AggregateId, Targets};
+use crate::job::JobId;
+
+/// Bounds of one batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Jobs.
+    pub jobs: usize,
+    /// Sum of the jobs' sizes; a single job may exceed it.
+    pub bytes: usize,
+    /// Distinct aggregates, which are keys of one lock script; a single job may exceed it.
+    pub aggregates: usize,
+}
+
+/// A job that waits: what the plan needs to know of it, and the job itself.
+#[derive(Debug)]
+pub struct Waiting<T> {
+    /// The job's id. Two deliveries of one job never run side by side.
+    pub id: JobId,
+    /// What it touches.
+    pub targets: Targets,
+    /// Its size in bytes.
+    pub bytes: usize,
+    /// Not before this moment: it was tried and has to wait.
+    pub not_before: Option<Instant>,
+    /// The largest batch it may be part of: it was in a larger one that the database refused.
+    pub company: usize,
+    /// How often it went back.
+    pub tries: u32,
+    /// The job.
+    pub job: T,
+}
+
+/// A job that has been given its turn. Hand it back to the plan with [`Plan::finish`] or [`Plan::put_back`].
+#[derive(Debug)]
+pub struct Planned<T> {
+    /// Its place in the order of arrival.
+    pub turn: u64,
+    /// The job's id.
+    pub id: JobId,
+    /// What it touches; in flight until the job is handed back.
+    pub aggregates: Vec<AggregateId>,
+    /// Its size in bytes.
+    pub bytes: usize,
+    /// The largest batch it may be part of.
+    pub company: usize,
+    /// How often it went back.
+    pub tries: u32,
+    /// The job.
+    pub job: T,
+}
+
+/// The waiting jobs in their order, and what is in flight.
+#[derive(Debug)]
+pub struct Plan<T> {
+    waiting: BTreeMap<u64, Waiting<T>>,
+    in_flight: HashSet<Claim>,
+    next_turn: u64,
+}
+
+/// What at most one batch in flight holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Claim {
+    Aggregate(AggregateId),
+    Job(JobId),
+}
+
+fn claims<'a>(id: JobId, aggregates: &'a [AggregateId]) -> impl Iterator<Item = Claim> + 'a {
+    std::iter::once(Claim::Job(id)).chain(aggregates.iter().cloned().map(Claim::Aggregate))
+}
+
+impl<T> Default for Plan<T> {
+    fn default() -> Self {
+        Self { waiting: BTreeMap::new(), in_flight: HashSet::new(), next_turn: 0 }
+    }
+}
+
+impl<T> Plan<T> {
+    /// Adds the youngest job.
+    pub fn push(&mut self, waiting: Waiting<T>) {
+        self.waiting.insert(self.next_turn, waiting);
+        self.next_turn += 1;
+    }
+
+    /// Number of waiting jobs.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes every waiting job out, oldest first.
+    pub fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
+        std::mem::take(&mut self.waiting).into_values().map(|waiting| waiting.job)
+    }
+
+    /// The next batch, oldest job first; empty when nothing can start now.
+    ///
+    /// A job is passed over when it is not due or shares an aggregate with a batch in flight or with an older job that was
+    /// passed over. A job whose aggregates are not known yet bars all younger ones.
+    pub fn next_batch(&mut self, now: Instant, limits: Limits) -> Vec<Planned<T>> {
+        let mut passed_over: HashSet<Claim> = HashSet::new();
+        let mut aggregates: HashSet<&AggregateId> = HashSet::new();
+        let mut turns = Vec::new();
+        let (mut bytes, mut company) = (0, limits.jobs);
+        for (&turn, waiting) in &self.waiting {
+            let Targets::Known(targets) = &waiting.targets else { break };
+            if turns.len() >= company {
+                break;
+            }
+            let due = waiting.not_before.is_none_or(|moment| moment <= now);
+            let free = claims(waiting.id, targets).all(|c| !self.in_flight.contains(&c) && !passed_over.contains(&c));
+            let fits = turns.is_empty()
+                || (turns.len() < waiting.company
+                    && bytes + waiting.bytes <= limits.bytes
+                    && aggregates.len() + targets.len() <= limits.aggregates);
+            if due && free && fits {
+                turns.push(turn);
+                bytes += waiting.bytes;
+                company = company.min(waiting.company);
+                aggregates.extend(targets);
+            } else {
+                passed_over.extend(claims(waiting.id, targets));
+            }
+        }
+        turns.into_iter().filter_map(|turn| self.start(turn)).collect()
+    }
+
+    fn start(&mut self, turn: u64) -> Option<Planned<T>> {
+        let Waiting { id, targets, bytes, company, tries, job, .. } = self.waiting.remove(&turn)?;
+        let Targets::Known(aggregates) = targets else { return None };
+        self.in_flight.extend(claims(id, &aggregates));
+        Some(Planned { turn, id, aggregates, bytes, company, tries, job })
+    }
+
+    /// The job has ended: its aggregates are free for the next batch.
+    pub fn finish(&mut self, id: JobId, aggregates: &[AggregateId]) {
+        for claim in claims(id, aggregates) {
+            self.in_flight.remove(&claim);
+        }
+    }
+
+    /// The job has not ended: it waits again, in its old place.
+    pub fn put_back(&mut self, turn: u64, held: &[AggregateId], waiting: Waiting<T>) {
+        self.finish(waiting.id, held);
+        self.waiting.insert(turn, waiting);
+    }
+
+    /// The waiting jobs whose aggregates can be looked up now, oldest first, each with the aggregate that its own depend
+    /// on: those whose source no older job touches, neither waiting nor in flight, so that what they will find is what
+    /// they must go by.
+    pub fn resolvable(&self) -> Vec<(u64, &Waiting<T>, &AggregateId)> {
+        let mut touched: HashSet<&AggregateId> = HashSet::new();
+        let mut found = Vec::new();
+        for (&turn, waiting) in &self.waiting {
+            match &waiting.targets {
+                Targets::Known(targets) => touched.extend(targets),
+                Targets::FromStateOf(source) => {
+                    let in_flight = self.in_flight.contains(&Claim::Aggregate(source.clone()));
+                    if touched.insert(source) && !in_flight {
+                        found.push((turn, waiting, source));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// Sets the aggregates of a job that [`Self::resolvable`] named. Call it oldest first: a job whose source turns out to
+    /// be touched by an older one, now that the older one's aggregates are known, stays as it is and is named again.
+    pub fn resolve(&mut self, turn: u64, aggregates: Vec<AggregateId>) {
+        let Some(Waiting { targets: Targets::FromStateOf(source), .. }) = self.waiting.get(&turn) else { return };
+        let touched = self.waiting.range(..turn).any(|(_, older)| match &older.targets {
+            Targets::Known(targets) => targets.contains(source),
+            Targets::FromStateOf(other) => other == source,
+        });
+        if let (false, Some(waiting)) = (touched, self.waiting.get_mut(&turn)) {
+            waiting.targets = Targets::Known(aggregates);
+        }
+    }
+
+    /// The next moment at which a job that had to wait becomes due.
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        self.waiting.values().filter_map(|waiting| waiting.not_before).filter(|moment| *moment > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

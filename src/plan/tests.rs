@@ -1,0 +1,235 @@
+use std::collections::HashMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+
+const LIMITS: Limits = Limits { jobs: 4, bytes: 100, aggregates: 6 };
+
+fn aggregate(n: u8) -> AggregateId {
+    AggregateId::new("item", n.to_string())
+}
+
+fn job(name: u16, targets: &[u8]) -> Waiting<u16> {
+    Waiting {
+        id: JobId(Uuid::from_u128(u128::from(name))),
+        targets: Targets::Known(targets.iter().copied().map(aggregate).collect()),
+        bytes: 10,
+        not_before: None,
+        company: usize::MAX,
+        tries: 0,
+        job: name,
+    }
+}
+
+fn names(batch: &[Planned<u16>]) -> Vec<u16> {
+    batch.iter().map(|planned| planned.job).collect()
+}
+
+fn finish(plan: &mut Plan<u16>, batch: Vec<Planned<u16>>) {
+    for planned in batch {
+        plan.finish(planned.id, &planned.aggregates);
+    }
+}
+
+#[test]
+fn jobs_of_one_aggregate_share_a_batch_in_order() {
+    let mut plan = Plan::default();
+    (0..3).for_each(|name| plan.push(job(name, &[7])));
+    assert_eq!(names(&plan.next_batch(Instant::now(), LIMITS)), [0, 1, 2]);
+}
+
+#[test]
+fn a_follower_of_a_job_in_flight_waits_and_bars_its_own_followers() {
+    let mut plan = Plan::default();
+    plan.push(job(0, &[1]));
+    let first = plan.next_batch(Instant::now(), LIMITS);
+    plan.push(job(1, &[1, 2]));
+    plan.push(job(2, &[2]));
+    plan.push(job(3, &[3]));
+    assert_eq!(names(&plan.next_batch(Instant::now(), LIMITS)), [3], "2 must not overtake 1, 3 is free");
+    finish(&mut plan, first);
+    assert_eq!(names(&plan.next_batch(Instant::now(), LIMITS)), [1, 2]);
+}
+
+#[test]
+fn one_job_id_is_never_in_two_batches() {
+    let mut plan = Plan::default();
+    plan.push(job(0, &[1]));
+    let first = plan.next_batch(Instant::now(), LIMITS);
+    plan.push(job(0, &[2]));
+    assert!(plan.next_batch(Instant::now(), LIMITS).is_empty());
+    finish(&mut plan, first);
+    assert_eq!(names(&plan.next_batch(Instant::now(), LIMITS)), [0]);
+}
+
+#[test]
+fn an_unresolved_job_bars_the_younger_until_its_source_is_quiet() {
+    let mut plan = Plan::default();
+    plan.push(job(0, &[9, 1]));
+    plan.push(Waiting { targets: Targets::FromStateOf(aggregate(9)), ..job(1, &[]) });
+    plan.push(job(2, &[1]));
+    plan.push(job(3, &[5]));
+    assert!(plan.resolvable().is_empty(), "the job before it will change what it finds");
+    let first = plan.next_batch(Instant::now(), LIMITS);
+    assert_eq!(names(&first), [0]);
+    assert!(plan.resolvable().is_empty(), "its source is in flight");
+    finish(&mut plan, first);
+    assert_eq!(plan.resolvable().iter().map(|(_, waiting, _)| waiting.job).collect::<Vec<_>>(), [1]);
+    assert!(plan.next_batch(Instant::now(), LIMITS).is_empty());
+    plan.resolve(1, vec![aggregate(9), aggregate(1)]);
+    assert_eq!(names(&plan.next_batch(Instant::now(), LIMITS)), [1, 2, 3]);
+}
+
+#[test]
+fn a_job_that_must_wait_bars_its_followers_only() {
+    let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(60));
+    let mut plan = Plan::default();
+    plan.push(Waiting { not_before: Some(later), ..job(0, &[1]) });
+    plan.push(job(1, &[1]));
+    plan.push(job(2, &[2]));
+    assert_eq!(names(&plan.next_batch(now, LIMITS)), [2]);
+    assert_eq!(plan.next_due(now), Some(later));
+    assert_eq!(names(&plan.next_batch(later, LIMITS)), [0, 1]);
+}
+
+#[test]
+fn a_refused_batch_comes_back_in_smaller_company() {
+    let mut plan = Plan::default();
+    (0..4).for_each(|name| plan.push(Waiting { company: 2, ..job(name, &[name as u8]) }));
+    assert_eq!(names(&plan.next_batch(Instant::now(), LIMITS)), [0, 1]);
+    plan.push(Waiting { company: 1, ..job(9, &[9]) });
+    assert_eq!(names(&plan.next_batch(Instant::now(), LIMITS)), [2, 3]);
+    assert_eq!(names(&plan.next_batch(Instant::now(), LIMITS)), [9]);
+}
+
+/// What the property drives the plan with.
+#[derive(Clone, Debug)]
+enum Step {
+    Push { targets: Vec<u8>, unresolved: bool },
+    Next,
+    Finish(usize),
+    PutBack { batch: usize, delay: bool },
+    Resolve,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let targets = proptest::collection::btree_set(0u8..8, 1..4).prop_map(|set| set.into_iter().collect());
+    prop_oneof![
+        4 => (targets, proptest::bool::weighted(0.2)).prop_map(|(targets, unresolved)| Step::Push { targets, unresolved }),
+        3 => Just(Step::Next),
+        2 => (0usize..4).prop_map(Step::Finish),
+        1 => (0usize..4, any::<bool>()).prop_map(|(batch, delay)| Step::PutBack { batch, delay }),
+        2 => Just(Step::Resolve),
+    ]
+}
+
+/// A plan with everything that the properties compare it with.
+struct Model {
+    plan: Plan<u16>,
+    now: Instant,
+    /// What each job touches once it is resolved; the first is the source of an unresolved one.
+    touches: HashMap<u16, Vec<u8>>,
+    in_flight: Vec<Vec<Planned<u16>>>,
+    /// Jobs that have not ended, oldest first, put-back ones included.
+    open: Vec<u16>,
+    next_name: u16,
+}
+
+impl Model {
+    fn new() -> Self {
+        let (plan, in_flight, open) = (Plan::default(), Vec::new(), Vec::new());
+        Self { plan, now: Instant::now(), touches: HashMap::new(), in_flight, open, next_name: 0 }
+    }
+
+    fn apply(&mut self, step: Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Push { targets, unresolved } => self.push(targets, unresolved),
+            Step::Next => self.next()?,
+            Step::Finish(n) => self.end(n),
+            Step::PutBack { batch, delay } => self.put_back(batch, delay),
+            Step::Resolve => self.resolve(),
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, targets: Vec<u8>, unresolved: bool) {
+        let name = self.next_name;
+        self.next_name += 1;
+        let mut waiting = job(name, &targets);
+        if unresolved {
+            waiting.targets = Targets::FromStateOf(aggregate(targets[0]));
+        }
+        self.touches.insert(name, targets);
+        self.open.push(name);
+        self.plan.push(waiting);
+    }
+
+    fn next(&mut self) -> Result<(), TestCaseError> {
+        let batch = self.plan.next_batch(self.now, LIMITS);
+        let started = names(&batch);
+        for (index, name) in started.iter().enumerate() {
+            let mine = &self.touches[name];
+            for other in self.in_flight.iter().flatten() {
+                let shared = other.aggregates.iter().any(|a| mine.iter().any(|m| aggregate(*m) == *a));
+                prop_assert!(!shared, "{name} shares an aggregate with {} in flight", other.job);
+            }
+            for older in self.open.iter().take_while(|older| *older != name) {
+                let before_it = started[..index].contains(older);
+                let shares = self.touches[older].iter().any(|a| mine.contains(a));
+                prop_assert!(before_it || !shares, "{name} overtook {older}");
+            }
+        }
+        prop_assert!(batch.len() <= LIMITS.jobs);
+        if !batch.is_empty() {
+            self.in_flight.push(batch);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, n: usize) {
+        if n < self.in_flight.len() {
+            let batch = self.in_flight.swap_remove(n);
+            self.open.retain(|name| !batch.iter().any(|planned| planned.job == *name));
+            finish(&mut self.plan, batch);
+        }
+    }
+
+    fn put_back(&mut self, n: usize, delay: bool) {
+        if n < self.in_flight.len() {
+            for planned in self.in_flight.swap_remove(n) {
+                let mut waiting = job(planned.job, &self.touches[&planned.job]);
+                waiting.not_before = delay.then(|| self.now + Duration::from_millis(1));
+                self.plan.put_back(planned.turn, &planned.aggregates, waiting);
+            }
+        }
+    }
+
+    fn resolve(&mut self) {
+        let found: Vec<(u64, u16)> = self.plan.resolvable().iter().map(|(turn, w, _)| (*turn, w.job)).collect();
+        for (turn, name) in found {
+            let targets = self.touches[&name].iter().copied().map(aggregate).collect();
+            self.plan.resolve(turn, targets);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn batches_are_disjoint_nobody_overtakes_and_all_are_planned(steps in proptest::collection::vec(step(), 1..80)) {
+        let mut model = Model::new();
+        for step in steps {
+            model.apply(step)?;
+        }
+        model.now += Duration::from_secs(1);
+        for _ in 0..4 * model.next_name + 4 {
+            model.resolve();
+            model.next()?;
+            model.end(0);
+        }
+        prop_assert!(model.open.is_empty(), "never planned: {:?}", model.open);
+        prop_assert_eq!(model.plan.waiting(), 0);
+    }
+}

@@ -1,0 +1,35 @@
+//! Signals move the lifecycle on: the first drains, the second aborts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::lifecycle::Lifecycle;
+
+/// The signals of this process, from now to its end.
+pub struct Listening {
+    last: Arc<AtomicI32>,
+}
+
+impl Listening {
+    /// The exit code of a process that a signal made leave at once: 128 and the signal's number.
+    pub fn exit_code(&self) -> u8 {
+        u8::try_from(128 + self.last.load(Ordering::Relaxed)).unwrap_or(u8::MAX)
+    }
+}
+
+/// Starts to listen for SIGTERM and SIGINT.
+pub fn listen(lifecycle: Lifecycle) -> std::io::Result<Listening> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let last = Arc::new(AtomicI32::new(SIGTERM));
+    let seen = last.clone();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            seen.store(signal, Ordering::Relaxed);
+            lifecycle.step();
+        }
+    })?;
+    Ok(Listening { last })
+}

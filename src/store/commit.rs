@@ -1,0 +1,153 @@
+//! The one transaction of a batch, as one packet.
+//!
+//! Order of the statements: read models, which lock rows of this batch's aggregates only; then the sequence row, which
+//! serialises all writers and is therefore taken as late as possible; then the check of the heads, receipts, events and
+//! COMMIT. Nothing about the packet depends on an answer, so nobody waits for this process while the row is held.
+
+use super::sql::Sql;
+use super::{IDLE_IN_TRANSACTION_SECONDS, Outage, Store, StoreError, column};
+use crate::domain::{AggregateId, EncodedEvent};
+use crate::job::{Fingerprint, JobId};
+
+/// A receipt to be written.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// The job.
+    pub job: JobId,
+    /// What it ended as.
+    pub outcome: &'static str,
+    /// Why, unless it was applied.
+    pub reason: Option<String>,
+    /// Index of its first event in the transaction, and how many it has.
+    pub events: Option<(u64, u64)>,
+    /// Of the job.
+    pub fingerprint: Fingerprint,
+}
+
+/// An event to be appended.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The aggregate it belongs to.
+    pub aggregate: AggregateId,
+    /// The version it gives to the aggregate; the unique key refuses it when somebody else wrote that version.
+    pub version: u64,
+    /// The job that caused it. The event's id is UUIDv5 of the job's id and `index`.
+    pub job: JobId,
+    /// Its place among the job's events.
+    pub index: u32,
+    /// The event.
+    pub event: EncodedEvent,
+    /// JSON text.
+    pub metadata: String,
+}
+
+/// Everything that a batch commits.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// Statements of the read models.
+    pub projections: Sql,
+    /// One per job that has not had one.
+    pub receipts: Vec<Receipt>,
+    /// In the order of their jobs.
+    pub events: Vec<Append>,
+    /// Aggregates that were read but get no event, with the version that was read. Nothing is committed when one of them
+    /// has a newer version by the time the sequence row is held.
+    pub read_only: Vec<(AggregateId, u64)>,
+}
+
+/// A transaction that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The last position before this transaction: its event of index `i` has position `base + 1 + i`.
+    pub base: u64,
+}
+
+impl Transaction {
+    fn packet(&self) -> Sql {
+        let mut sql = Sql::new();
+        sql.raw("SET SESSION wait_timeout = ").number(IDLE_IN_TRANSACTION_SECONDS).raw("; START TRANSACTION; ");
+        sql.append(&self.projections);
+        let count = self.events.len() as u64;
+        sql.raw("UPDATE event_sequence SET position = LAST_INSERT_ID(position + ")
+            .number(count)
+            .raw(") WHERE id = 1; ");
+        sql.raw("SET @base = LAST_INSERT_ID() - ").number(count).raw("; ");
+        self.check_heads(&mut sql);
+        self.write_receipts(&mut sql);
+        self.write_events(&mut sql);
+        sql.raw("COMMIT; SELECT CAST(@base AS UNSIGNED)");
+        sql
+    }
+
+    /// Versions have no gaps, so an aggregate has changed exactly when the next version exists. A change turns a column to
+    /// NULL that cannot be NULL, which ends the packet before its COMMIT.
+    fn check_heads(&self, sql: &mut Sql) {
+        if self.read_only.is_empty() {
+            return;
+        }
+        sql.raw("UPDATE event_sequence SET unchanged = IF(EXISTS(SELECT 1 FROM events WHERE ");
+        for (index, (aggregate, version)) in self.read_only.iter().enumerate() {
+            sql.raw(if index > 0 { " OR " } else { "" });
+            sql.raw("(aggregate_type = ").text(aggregate.kind);
+            sql.raw(" AND aggregate_id = ").bytes(aggregate.id.as_bytes());
+            sql.raw(" AND version = ").number(version + 1).raw(")");
+        }
+        sql.raw("), NULL, 1) WHERE id = 1; ");
+    }
+
+    fn write_receipts(&self, sql: &mut Sql) {
+        if self.receipts.is_empty() {
+            return;
+        }
+        sql.raw(
+            "INSERT INTO receipts (job_id, outcome, reason, first_position, last_position, fingerprint, recorded_at) ",
+        );
+        sql.raw("VALUES ").list(&self.receipts, |sql, receipt| {
+            sql.raw("(").bytes(receipt.job.0.as_bytes()).raw(",").text(receipt.outcome).raw(",");
+            sql.text_or_null(receipt.reason.as_deref());
+            match receipt.events {
+                Some((first, count)) => {
+                    sql.raw(",@base+").number(first + 1).raw(",@base+").number(first + count);
+                }
+                None => {
+                    sql.raw(",NULL,NULL");
+                }
+            }
+            sql.raw(",").bytes(&receipt.fingerprint.0).raw(",UTC_TIMESTAMP(6))");
+        });
+        sql.raw("; ");
+    }
+
+    fn write_events(&self, sql: &mut Sql) {
+        if self.events.is_empty() {
+            return;
+        }
+        sql.raw("INSERT INTO events (position, aggregate_type, aggregate_id, version, event_id, event_type, ");
+        sql.raw("schema_version, payload, metadata, recorded_at) VALUES ");
+        sql.list(self.events.iter().enumerate(), |sql, (index, append)| {
+            let event_id = uuid::Uuid::new_v5(&append.job.0, &append.index.to_be_bytes());
+            sql.raw("(@base+").number(index as u64 + 1).raw(",").text(append.aggregate.kind);
+            sql.raw(",").bytes(append.aggregate.id.as_bytes()).raw(",").number(append.version);
+            sql.raw(",").bytes(event_id.as_bytes()).raw(",").text(append.event.event_type);
+            sql.raw(",").number(append.event.schema_version).raw(",").text(&append.event.payload);
+            sql.raw(",").text(&append.metadata).raw(",UTC_TIMESTAMP(6))");
+        });
+        sql.raw("; ");
+    }
+}
+
+impl Store {
+    /// Commits `transaction` as a whole, or fails with nothing of it done, except after [`StoreError::Unknown`].
+    /// `max_packet` is the server's limit in bytes.
+    pub async fn commit(&self, transaction: &Transaction, max_packet: u64) -> Result<Committed, StoreError> {
+        let packet = transaction.packet();
+        // A larger packet would cost the connection, and the server's answer would be that it is gone.
+        if packet.len() as u64 + 1024 > max_packet {
+            return Err(StoreError::Data(format!("{} bytes of statements exceed max_allowed_packet", packet.len())));
+        }
+        let rows = self.rows(packet.into_string(), true).await?;
+        let row =
+            rows.last().ok_or_else(|| StoreError::Unavailable(Outage::Other, "COMMIT gave no position".into()))?;
+        Ok(Committed { base: column(row, 0)? })
+    }
+}

@@ -1,0 +1,89 @@
+//! The schema: embedded migrations, and what state a database is in.
+
+use std::borrow::Cow;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{Connection, Row, SqlStr};
+
+use super::{Store, StoreError};
+
+/// Every migration: version, name, statements. A new one is a file and a line here.
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "events", include_str!("../../migrations/0001_events.sql")),
+    (2, "shop", include_str!("../../migrations/0002_shop.sql")),
+];
+
+/// How far a database's schema is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaState {
+    /// All migrations are applied.
+    Current,
+    /// This many are missing.
+    Behind(usize),
+    /// It has migrations that this program does not know: a newer one was here.
+    Ahead,
+}
+
+/// A migration that could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The database could not be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A migration failed, or its text has changed since it was applied.
+    #[error("migration failed: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// Somebody else has been migrating for a minute.
+    #[error("another process is migrating this database and has not finished within 60 s")]
+    Locked,
+}
+
+impl Store {
+    /// Applies every pending migration. Two processes may call it at once: one waits for the other.
+    pub async fn migrate(&self) -> Result<(), MigrateError> {
+        let connection = self.pool.acquire().await.map_err(|error| StoreError::classify(error, false))?;
+        // Not a pooled connection any more: closing it frees the lock whatever happens in between.
+        let mut connection = connection.detach();
+        // The migrator's own lock waits for -1 seconds, which MariaDB answers with NULL, and that is no lock at all.
+        let locked = sqlx::raw_sql("SELECT GET_LOCK(CONCAT('lockkeeper:', LEFT(DATABASE(), 48)), 60)")
+            .fetch_one(&mut connection)
+            .await
+            .and_then(|row| row.try_get::<Option<i64>, _>(0))
+            .map_err(|error| StoreError::classify(error, false))?;
+        if locked != Some(1) {
+            return Err(MigrateError::Locked);
+        }
+        let mut migrator = Migrator::with_migrations(migrations());
+        migrator.set_locking(false);
+        let result = migrator.run_direct(None, &mut connection, false).await;
+        let _ = connection.close().await;
+        Ok(result?)
+    }
+
+    /// Compares the database's schema with this program's.
+    pub async fn schema(&self) -> Result<SchemaState, StoreError> {
+        let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() \
+                      AND table_name = '_sqlx_migrations'";
+        let exists = self.rows(tables, false).await?.first().map(|row| super::column::<i64>(row, 0)).transpose()?;
+        if exists != Some(1) {
+            return Ok(SchemaState::Behind(MIGRATIONS.len()));
+        }
+        let rows = self.rows("SELECT version FROM _sqlx_migrations WHERE success = 1", false).await?;
+        let applied = rows.iter().map(|row| super::column::<i64>(row, 0)).collect::<Result<Vec<_>, _>>()?;
+        if applied.iter().any(|version| !MIGRATIONS.iter().any(|(known, ..)| known == version)) {
+            return Ok(SchemaState::Ahead);
+        }
+        Ok(match MIGRATIONS.len() - applied.len() {
+            0 => SchemaState::Current,
+            missing => SchemaState::Behind(missing),
+        })
+    }
+}
+
+fn migrations() -> Vec<Migration> {
+    let migration = |(version, name, statements): (i64, &'static str, &'static str)| {
+        let statements = SqlStr::from_static(statements);
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, statements, false)
+    };
+    MIGRATIONS.into_iter().map(migration).collect()
+}

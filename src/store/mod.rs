@@ -1,0 +1,127 @@
+//! The event store: events, receipts and the sequence row, on MySQL or MariaDB.
+//!
+//! A batch costs three packets at most: [`Store::read`] asks for receipts and heads, [`Store::events_after`] loads what the
+//! cache lacks, and [`Store::commit`] sends the whole transaction, from START TRANSACTION to COMMIT, as one packet. The
+//! server runs it whether or not this process is still there, so a frozen daemon holds the sequence row only when a
+//! statement failed in between; then the session's own time limit ends the transaction.
+
+mod commit;
+mod error;
+mod migrate;
+mod read;
+pub mod sql;
+
+use std::time::Duration;
+
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Row};
+
+pub use commit::{Append, Committed, Receipt, Transaction};
+pub use error::{Conflict, Outage, Repeat, StoreError};
+pub use migrate::{MigrateError, SchemaState};
+pub use read::{Recorded, Snapshot, StoredReceipt};
+
+/// How long a transaction may sit idle, in seconds, before the server ends it: its daemon is frozen or gone. Together with
+/// [`LOCK_WAIT_SECONDS`] it bounds how long anyone can hold the sequence row.
+const IDLE_IN_TRANSACTION_SECONDS: u32 = 4;
+
+/// How long a statement waits for a row lock, in seconds.
+const LOCK_WAIT_SECONDS: u32 = 2;
+
+/// Strict, so that the server refuses what does not fit, rather than cutting it to size.
+const SQL_MODE: &str =
+    "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION";
+
+/// Ends whatever a connection may have left open, when it comes back to the pool.
+const CLEAN_UP: &str = "ROLLBACK; SET SESSION wait_timeout = DEFAULT";
+
+/// The event store. Clones share the pool.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: MySqlPool,
+    limit: Duration,
+}
+
+impl Store {
+    /// Opens the store. `url` is a `mysql://` URL with a database; `limit` bounds each connect and each packet.
+    ///
+    /// Fails when the URL is wrong or the database does not answer.
+    pub async fn connect(url: &str, max_connections: u32, limit: Duration) -> Result<Self, StoreError> {
+        let options: MySqlConnectOptions =
+            url.parse().map_err(|error: sqlx::Error| StoreError::Unavailable(Outage::Other, error.to_string()))?;
+        // Statements carry the jobs' data, and a failure is logged where it is handled.
+        let options = options.pipes_as_concat(false).timezone(Some("+00:00".to_owned())).disable_statement_logging();
+        let pool = MySqlPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(limit)
+            .after_connect(|connection, _| {
+                Box::pin(async move { sqlx::raw_sql(AssertSqlSafe(session())).execute(connection).await.map(drop) })
+            })
+            .after_release(|connection, _| {
+                Box::pin(async move { sqlx::raw_sql(CLEAN_UP).execute(connection).await.map(|_| true) })
+            })
+            .connect_with(options)
+            .await
+            .map_err(|error| StoreError::classify(error, false))?;
+        Ok(Self { pool, limit })
+    }
+
+    /// Closes every connection, waiting for those in use.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Connections in use and idle.
+    pub fn connections(&self) -> (u32, u32) {
+        let (size, idle) = (self.pool.size(), u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX));
+        (size.saturating_sub(idle), idle)
+    }
+
+    /// The server's name and version, the account's view of whether it can be written to, and the largest packet in bytes.
+    pub async fn server(&self) -> Result<Server, StoreError> {
+        let rows = self.rows("SELECT VERSION(), @@global.read_only, @@max_allowed_packet", false).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Unavailable(Outage::Other, "no answer".into()))?;
+        Ok(Server { version: column(row, 0)?, read_only: column::<i64>(row, 1)? != 0, max_packet: column(row, 2)? })
+    }
+
+    /// Sends `statements` as one packet and collects the rows. When the time limit passes, the connection is closed, never
+    /// reused: what it was doing may still happen, so for a commit the outcome is unknown.
+    async fn rows(&self, statements: impl Into<String>, committing: bool) -> Result<Vec<MySqlRow>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(|error| StoreError::classify(error, false))?;
+        let work = sqlx::raw_sql(AssertSqlSafe(statements.into())).fetch_all(&mut *connection);
+        match tokio::time::timeout(self.limit, work).await {
+            Ok(result) => result.map_err(|error| StoreError::classify(error, committing)),
+            Err(_) => {
+                drop(connection.detach());
+                let text = format!("no answer within {:?}", self.limit);
+                Err(if committing { StoreError::Unknown(text) } else { StoreError::Unavailable(Outage::Timeout, text) })
+            }
+        }
+    }
+}
+
+/// What a database server says of itself.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// As `VERSION()` prints it; MariaDB's contains its name.
+    pub version: String,
+    /// True on a replica, or when the operator said so.
+    pub read_only: bool,
+    /// `max_allowed_packet` in bytes.
+    pub max_packet: u64,
+}
+
+fn session() -> String {
+    format!(
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+         SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, sql_mode = '{SQL_MODE}'"
+    )
+}
+
+/// Reads a column, with the error as one of the server's: a column of another type is a schema of another version.
+fn column<'r, T>(row: &'r MySqlRow, index: usize) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
+{
+    row.try_get(index).map_err(|error| StoreError::Unavailable(Outage::Other, error.to_string()))
+}

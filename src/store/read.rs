@@ -1,0 +1,198 @@
+//! What a batch reads: receipts, heads, events.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::sql::Sql;
+use super::{Store, StoreError, column};
+use crate::domain::AggregateId;
+use crate::job::{Fingerprint, JobId};
+
+/// What the store knows of a batch's jobs and aggregates at one moment.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// The receipts of those jobs that have one.
+    pub receipts: HashMap<JobId, StoredReceipt>,
+    /// The newest version of those aggregates that have events.
+    pub heads: HashMap<AggregateId, u64>,
+}
+
+/// A receipt as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredReceipt {
+    /// `applied`, `rejected`, `expired` or `dead`.
+    pub outcome: String,
+    /// Why, unless it was applied.
+    pub reason: Option<String>,
+    /// The positions of its first and last event.
+    pub positions: Option<(u64, u64)>,
+    /// Of the job that it was written for.
+    pub fingerprint: Fingerprint,
+    /// When it was written, UTC, as `2026-01-31 12:00:00.000000`.
+    pub recorded_at: String,
+}
+
+/// An event as it is stored.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Its place in the log.
+    pub position: u64,
+    /// The aggregate's type.
+    pub aggregate_type: String,
+    /// The aggregate's id.
+    pub aggregate_id: String,
+    /// Its place in the aggregate's history, from 1.
+    pub version: u64,
+    /// Its type.
+    pub event_type: String,
+    /// The version of its payload's schema.
+    pub schema_version: u16,
+    /// JSON.
+    pub payload: Vec<u8>,
+    /// JSON.
+    pub metadata: Vec<u8>,
+    /// When it was written, UTC.
+    pub recorded_at: String,
+}
+
+const EVENT_COLUMNS: &str = "SELECT position, aggregate_type, aggregate_id, version, event_type, schema_version, payload, \
+                             metadata, CAST(recorded_at AS CHAR) FROM events WHERE ";
+
+impl Store {
+    /// Reads the receipts of `jobs` and the heads of `aggregates`, in one packet.
+    pub async fn read(&self, jobs: &[JobId], aggregates: &[AggregateId]) -> Result<Snapshot, StoreError> {
+        let mut sql = Sql::new();
+        // Every statement has the same seven columns, since the rows of all of them arrive as one list.
+        sql.raw("SELECT job_id, '', outcome, reason, first_position, last_position, fingerprint, ");
+        sql.raw("CAST(recorded_at AS CHAR) FROM receipts WHERE job_id IN (");
+        sql.list(jobs, |sql, job| {
+            sql.bytes(job.0.as_bytes());
+        });
+        sql.raw(");");
+        let kinds = by_kind(aggregates.iter().map(|aggregate| (aggregate, ())));
+        for (kind, members) in &kinds {
+            // The row form `(type, id) IN (…)` scans every version on MariaDB; this one gets the loose index scan.
+            sql.raw("SELECT aggregate_id, aggregate_type, '', NULL, MAX(version), NULL, NULL, NULL FROM events ");
+            sql.raw("WHERE aggregate_type = ").text(kind).raw(" AND aggregate_id IN (");
+            sql.list(members, |sql, (aggregate, ())| {
+                sql.bytes(aggregate.id.as_bytes());
+            });
+            sql.raw(") GROUP BY aggregate_type, aggregate_id;");
+        }
+        let rows =
+            if jobs.is_empty() && aggregates.is_empty() { vec![] } else { self.rows(sql.into_string(), false).await? };
+        let mut snapshot = Snapshot::default();
+        for row in &rows {
+            let kind: String = column(row, 1)?;
+            if kind.is_empty() {
+                let (job, receipt) = receipt(row)?;
+                snapshot.receipts.insert(job, receipt);
+            } else if let Some((kind, _)) = kinds.get_key_value(kind.as_str()) {
+                let id = text(column(row, 0)?)?;
+                snapshot.heads.insert(AggregateId::new(kind, id), column(row, 4)?);
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// Reads the events of each aggregate after the given version, sorted by aggregate and version.
+    pub async fn events_after(&self, wanted: &[(AggregateId, u64)]) -> Result<Vec<Recorded>, StoreError> {
+        let mut sql = Sql::new();
+        for (kind, members) in by_kind(wanted.iter().map(|(aggregate, version)| (aggregate, *version))) {
+            sql.raw(EVENT_COLUMNS).raw("aggregate_type = ").text(kind).raw(" AND (");
+            for (index, (aggregate, version)) in members.into_iter().enumerate() {
+                sql.raw(if index > 0 { " OR " } else { "" });
+                sql.raw("(aggregate_id = ")
+                    .bytes(aggregate.id.as_bytes())
+                    .raw(" AND version > ")
+                    .number(version)
+                    .raw(")");
+            }
+            sql.raw(") ORDER BY aggregate_id, version;");
+        }
+        self.recorded(sql).await
+    }
+
+    /// Reads up to `limit` events from position `after` on, in order.
+    pub async fn events_from(&self, after: u64, limit: u32) -> Result<Vec<Recorded>, StoreError> {
+        let mut sql = Sql::new();
+        sql.raw(EVENT_COLUMNS).raw("position > ").number(after).raw(" ORDER BY position LIMIT ").number(limit);
+        self.recorded(sql).await
+    }
+
+    /// Reads the events of positions `first` to `last`.
+    pub async fn events_between(&self, first: u64, last: u64) -> Result<Vec<Recorded>, StoreError> {
+        let mut sql = Sql::new();
+        sql.raw(EVENT_COLUMNS)
+            .raw("position BETWEEN ")
+            .number(first)
+            .raw(" AND ")
+            .number(last)
+            .raw(" ORDER BY position");
+        self.recorded(sql).await
+    }
+
+    /// Reads the whole history of one aggregate, whose type need not be one of this daemon's.
+    pub async fn history(&self, aggregate_type: &str, aggregate_id: &str) -> Result<Vec<Recorded>, StoreError> {
+        let mut sql = Sql::new();
+        sql.raw(EVENT_COLUMNS).raw("aggregate_type = ").text(aggregate_type);
+        sql.raw(" AND aggregate_id = ").bytes(aggregate_id.as_bytes()).raw(" ORDER BY version");
+        self.recorded(sql).await
+    }
+
+    async fn recorded(&self, sql: Sql) -> Result<Vec<Recorded>, StoreError> {
+        if sql.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.rows(sql.into_string(), false).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Recorded {
+                    position: column(row, 0)?,
+                    aggregate_type: column(row, 1)?,
+                    aggregate_id: text(column(row, 2)?)?,
+                    version: column(row, 3)?,
+                    event_type: column(row, 4)?,
+                    schema_version: column(row, 5)?,
+                    payload: column(row, 6)?,
+                    metadata: column(row, 7)?,
+                    recorded_at: column(row, 8)?,
+                })
+            })
+            .collect()
+    }
+}
+
+fn by_kind<'a, T>(
+    aggregates: impl Iterator<Item = (&'a AggregateId, T)>,
+) -> BTreeMap<&'static str, Vec<(&'a AggregateId, T)>> {
+    let mut kinds: BTreeMap<&'static str, Vec<(&AggregateId, T)>> = BTreeMap::new();
+    for (aggregate, with) in aggregates {
+        kinds.entry(aggregate.kind).or_default().push((aggregate, with));
+    }
+    kinds
+}
+
+fn receipt(row: &sqlx::mysql::MySqlRow) -> Result<(JobId, StoredReceipt), StoreError> {
+    let first: Option<u64> = column(row, 4)?;
+    let last: Option<u64> = column(row, 5)?;
+    let receipt = StoredReceipt {
+        outcome: column(row, 2)?,
+        reason: column(row, 3)?,
+        positions: first.zip(last),
+        fingerprint: Fingerprint(sixteen(column(row, 6)?)?),
+        recorded_at: column(row, 7)?,
+    };
+    Ok((JobId(uuid::Uuid::from_bytes(sixteen(column(row, 0)?)?)), receipt))
+}
+
+fn sixteen(bytes: Vec<u8>) -> Result<[u8; 16], StoreError> {
+    bytes.try_into().map_err(|_| damaged("a 16-byte column has another length"))
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, StoreError> {
+    String::from_utf8(bytes).map_err(|_| damaged("an aggregate id is not UTF-8"))
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Unavailable(super::Outage::Other, format!("the tables do not hold what this program writes: {what}"))
+}

@@ -1,0 +1,147 @@
+//! The broker: streams read through a consumer group, and everything that is done with an entry afterwards.
+//!
+//! ```text
+//!            XADD                 read, claim                 batch committed
+//! producer ───────▶ undelivered ─────────────▶ pending ──┬──▶ acknowledged and deleted
+//!                                  ▲      │               ├──▶ dead letters   (<stream>:dead)
+//!                                  └──────┘               └──▶ schedule       (<stream>:scheduled) ──▶ undelivered
+//!                                 handed back
+//! ```
+//!
+//! Every step out of "pending" is one script, so an entry is never in two places and never in none. Nothing here decides:
+//! an entry leaves only when the batch that ran it says so.
+
+mod claim;
+mod read;
+mod sample;
+mod schedule;
+mod settle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{AsyncConnectionConfig, RedisError};
+
+use crate::job::EntryId;
+
+pub use read::{Reader, streams as entries_of};
+pub use settle::{DeadLetter, Postponed, Reply};
+
+/// The name of the stream that holds `stream`'s dead letters.
+pub fn dead_letters(stream: &str) -> String {
+    format!("{stream}:dead")
+}
+
+/// The name of the sorted set that holds `stream`'s jobs that are not due.
+pub fn scheduled(stream: &str) -> String {
+    format!("{stream}:scheduled")
+}
+
+/// The broker could not be asked, or refused.
+#[derive(Debug, thiserror::Error)]
+#[error("the broker is unavailable: {0}")]
+pub struct BrokerError(#[from] RedisError);
+
+impl BrokerError {
+    /// True when a stream or its group is gone, which [`Broker::ensure_groups`] mends.
+    pub fn is_group_gone(&self) -> bool {
+        // Redis 7.0 wakes a blocked reader with UNBLOCKED when the stream is deleted.
+        matches!(self.0.code(), Some("NOGROUP" | "UNBLOCKED")) || self.0.to_string().contains("no longer exists")
+    }
+
+    /// True when the broker says no to our name, password or rights; waiting does not help.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.0.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+    }
+}
+
+/// Names and limits of the streams.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The streams to read.
+    pub names: Vec<String>,
+    /// The consumer group.
+    pub group: String,
+    /// How long a read waits for entries.
+    pub block: Duration,
+    /// An entry that was silent for so long belongs to a dead consumer.
+    pub claim_after: Duration,
+    /// About how many outcomes a reply stream keeps.
+    pub reply_length: u32,
+}
+
+/// The streams of one broker. Clones share one connection, which reconnects by itself.
+#[derive(Clone)]
+pub struct Broker {
+    client: redis::Client,
+    connection: ConnectionManager,
+    settings: Arc<Settings>,
+    consumer: Arc<str>,
+}
+
+/// How long the broker may take to answer, and to accept a connection.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+impl Broker {
+    /// Connects. `consumer` must be unique per process start, so that a successor never takes a dead process's entries for
+    /// its own.
+    pub async fn connect(client: redis::Client, settings: Settings, consumer: String) -> Result<Self, BrokerError> {
+        let config = ConnectionManagerConfig::new()
+            .set_response_timeout(Some(ANSWER_LIMIT))
+            .set_connection_timeout(Some(CONNECT_LIMIT))
+            .set_number_of_retries(1);
+        let connection = ConnectionManager::new_with_config(client.clone(), config).await?;
+        Ok(Self { client, connection, settings: Arc::new(settings), consumer: consumer.into() })
+    }
+
+    /// The names and limits it was opened with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The broker's clock, Unix milliseconds.
+    pub async fn time_ms(&self) -> Result<u64, BrokerError> {
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut self.connection.clone()).await?;
+        Ok(seconds * 1000 + micros / 1000)
+    }
+
+    /// What the broker does when its memory is full; `None` when it does not tell.
+    pub async fn eviction_policy(&self) -> Result<Option<String>, BrokerError> {
+        let info: String = redis::cmd("INFO").arg("memory").query_async(&mut self.connection.clone()).await?;
+        let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
+        Ok(policy.map(|policy| policy.trim().to_owned()))
+    }
+
+    /// Creates each stream and group that does not exist. A group starts at 0: at `$` it would skip every job that was
+    /// added before it. Returns the streams whose group was missing.
+    pub async fn ensure_groups(&self) -> Result<Vec<String>, BrokerError> {
+        let mut created = Vec::new();
+        for name in &self.settings.names {
+            let mut command = redis::cmd("XGROUP");
+            command.arg("CREATE").arg(name).arg(&self.settings.group).arg("0").arg("MKSTREAM");
+            match command.query_async::<()>(&mut self.connection.clone()).await {
+                Ok(()) => created.push(name.clone()),
+                Err(error) if error.code() == Some("BUSYGROUP") => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(created)
+    }
+
+    /// A reader with a connection of its own: it blocks, and it must never be cancelled.
+    pub async fn reader(&self) -> Result<Reader, BrokerError> {
+        // The library's own limit on answers is shorter than a blocked read may take.
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(self.settings.block + ANSWER_LIMIT))
+            .set_connection_timeout(Some(CONNECT_LIMIT));
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Reader::new(connection, self.settings.clone(), self.consumer.clone()))
+    }
+}
+
+/// Ids as arguments of a script.
+fn id_args(ids: &[EntryId]) -> impl Iterator<Item = String> + '_ {
+    ids.iter().map(EntryId::to_string)
+}

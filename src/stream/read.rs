@@ -1,0 +1,86 @@
+//! Reading new entries, and parsing what the broker sends without trusting any of it.
+
+use std::sync::Arc;
+
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+
+use super::{BrokerError, Settings};
+use crate::job::{Entry, EntryId};
+
+/// Reads new entries of all streams, over a connection of its own.
+///
+/// A read that has been sent may have entries assigned to us already, so its future is never dropped: the caller looks at
+/// the lifecycle between reads, and keeps the reads short.
+pub struct Reader {
+    connection: MultiplexedConnection,
+    settings: Arc<Settings>,
+    consumer: Arc<str>,
+}
+
+impl Reader {
+    pub(super) fn new(connection: MultiplexedConnection, settings: Arc<Settings>, consumer: Arc<str>) -> Self {
+        Self { connection, settings, consumer }
+    }
+
+    /// Up to `count` new entries per stream, in stream order; empty when none came within the block time.
+    pub async fn read(&mut self, count: usize) -> Result<Vec<Entry>, BrokerError> {
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(&self.settings.group).arg(&*self.consumer).arg("COUNT").arg(count);
+        command.arg("BLOCK").arg(self.settings.block.as_millis() as u64).arg("STREAMS").arg(&self.settings.names);
+        for _ in &self.settings.names {
+            command.arg(">");
+        }
+        let reply: Value = command.query_async(&mut self.connection).await?;
+        Ok(streams(reply))
+    }
+}
+
+/// The entries of a reply to XREADGROUP or XREAD: a list of pairs, or a map under RESP3.
+pub fn streams(reply: Value) -> Vec<Entry> {
+    let streams: Vec<(Value, Value)> = match reply {
+        Value::Map(streams) => streams,
+        Value::Array(streams) => streams.into_iter().filter_map(pair).collect(),
+        _ => Vec::new(),
+    };
+    let mut found = Vec::new();
+    for (name, list) in streams {
+        let name: Arc<str> = String::from_utf8_lossy(&bytes(name)).into();
+        found.extend(entries(&name, list));
+    }
+    found
+}
+
+/// Entries of one stream: each an id and a flat list of names and values. An entry that was deleted while it was pending
+/// has nil in place of the list, or of the whole entry, and is left out.
+pub(super) fn entries(stream: &Arc<str>, list: Value) -> Vec<Entry> {
+    let Value::Array(list) = list else { return Vec::new() };
+    list.into_iter()
+        .filter_map(|entry| {
+            let (id, fields) = pair(entry)?;
+            let id: EntryId = std::str::from_utf8(&bytes(id)).ok()?.parse().ok()?;
+            let Value::Array(fields) = fields else { return None };
+            let mut values = fields.into_iter().map(bytes);
+            let mut fields = Vec::new();
+            while let (Some(name), Some(value)) = (values.next(), values.next()) {
+                fields.push((name, value));
+            }
+            Some(Entry { stream: stream.clone(), id, fields })
+        })
+        .collect()
+}
+
+fn pair(value: Value) -> Option<(Value, Value)> {
+    let Value::Array(items) = value else { return None };
+    let [first, second] = <[Value; 2]>::try_from(items).ok()?;
+    Some((first, second))
+}
+
+pub(super) fn bytes(value: Value) -> Vec<u8> {
+    match value {
+        Value::BulkString(bytes) => bytes,
+        Value::SimpleString(text) => text.into_bytes(),
+        Value::Int(number) => number.to_string().into_bytes(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,150 @@
+//! What happens with an entry once its job has ended: reply, acknowledge and delete, or dead-letter.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+use super::{Broker, BrokerError, dead_letters, id_args};
+use crate::job::{EntryId, JobId};
+
+/// Acknowledges and deletes. Safe whoever owns the entries by now, since their receipts are committed.
+/// KEYS: stream. ARGV: group, ids.
+static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        redis.call('XACK', KEYS[1], unpack(ARGV))
+        return redis.call('XDEL', KEYS[1], unpack(ARGV, 2))",
+    )
+});
+
+/// Copies an entry to the dead letters with what is known of its end, then acknowledges and deletes it. An entry that is not
+/// pending any more was dead-lettered before. A failed XADD ends the script with the entry still pending.
+/// KEYS: stream, dead letters. ARGV: group, entry id, job id, reason, error.
+static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
+        if #pending == 0 then return 0 end
+        local ours = {reason = 1, error = 1, deliveries = 1, source = 1, time = 1}
+        local letter, has_id = {}, false
+        local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
+        if entry then
+            for i = 1, math.min(#entry[2], 6000), 2 do
+                if not ours[entry[2][i]] then
+                    letter[#letter + 1] = entry[2][i]
+                    letter[#letter + 1] = entry[2][i + 1]
+                    has_id = has_id or (entry[2][i] == 'id' and entry[2][i + 1] ~= '')
+                end
+            end
+        end
+        local time = redis.call('TIME')
+        if not has_id then
+            letter[#letter + 1] = 'id'
+            letter[#letter + 1] = ARGV[3]
+        end
+        redis.call('XADD', KEYS[2], '*', 'reason', ARGV[4], 'error', ARGV[5], 'deliveries', pending[1][4],
+            'source', ARGV[2], 'time', time[1] * 1000 + math.floor(time[2] / 1000), unpack(letter))
+        redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+        redis.call('XDEL', KEYS[1], ARGV[2])
+        return 1",
+    )
+});
+
+/// Writes outcomes to reply streams; one that refuses stops nothing. Returns how many refused.
+/// KEYS: reply streams. ARGV: cap, then per stream: id, outcome, reason, first, last.
+static REPLY: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local failed = 0
+        for i = 1, #KEYS do
+            local at = 2 + (i - 1) * 5
+            local reply = redis.pcall('XADD', KEYS[i], 'MAXLEN', '~', ARGV[1], '*', 'id', ARGV[at],
+                'outcome', ARGV[at + 1], 'reason', ARGV[at + 2], 'first', ARGV[at + 3], 'last', ARGV[at + 4])
+            if type(reply) == 'table' and reply.err then failed = failed + 1 end
+        end
+        return failed",
+    )
+});
+
+/// Replies per script call, bounded because a script stops the broker while it runs.
+const REPLIES_PER_CALL: usize = 500;
+
+/// What a reply stream is told.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The stream.
+    pub stream: String,
+    /// The job.
+    pub job: JobId,
+    /// What it ended as.
+    pub outcome: String,
+    /// Why, or empty.
+    pub reason: String,
+    /// Positions of its first and last event.
+    pub positions: Option<(u64, u64)>,
+}
+
+/// A job that goes to the dead letters.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// Its entry.
+    pub entry: EntryId,
+    /// The job, written into the letter when the producer gave no id.
+    pub job: JobId,
+    /// The receipt's reason.
+    pub reason: String,
+    /// All that is known, for the operator.
+    pub error: String,
+}
+
+/// A job that is not due.
+#[derive(Clone, Copy, Debug)]
+pub struct Postponed {
+    /// Its entry.
+    pub entry: EntryId,
+    /// The job.
+    pub job: JobId,
+    /// When it is due, Unix milliseconds.
+    pub at: u64,
+}
+
+impl Broker {
+    /// Acknowledges and deletes entries whose receipts are committed.
+    pub async fn acknowledge(&self, stream: &str, ids: &[EntryId]) -> Result<(), BrokerError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut call = ACKNOWLEDGE.key(stream);
+        call.arg(&self.settings.group);
+        id_args(ids).for_each(|id| {
+            call.arg(id);
+        });
+        call.invoke_async::<u64>(&mut self.connection.clone()).await?;
+        Ok(())
+    }
+
+    /// Moves an entry to the dead letters. Its receipt is committed; doing it twice writes one letter.
+    pub async fn bury(&self, stream: &str, letter: &DeadLetter) -> Result<(), BrokerError> {
+        let mut call = DEAD_LETTER.key(stream);
+        call.key(dead_letters(stream)).arg(&self.settings.group).arg(letter.entry.to_string());
+        call.arg(letter.job.to_string()).arg(&letter.reason).arg(&letter.error);
+        call.invoke_async::<u64>(&mut self.connection.clone()).await?;
+        Ok(())
+    }
+
+    /// Writes outcomes to their reply streams. Returns how many streams refused.
+    pub async fn reply(&self, replies: &[Reply]) -> Result<u64, BrokerError> {
+        let mut failed = 0;
+        for replies in replies.chunks(REPLIES_PER_CALL) {
+            let mut call = REPLY.arg(self.settings.reply_length);
+            for reply in replies {
+                let position = |position: Option<u64>| position.map_or(String::new(), |position| position.to_string());
+                call.key(&reply.stream).arg(reply.job.to_string()).arg(&reply.outcome).arg(&reply.reason);
+                call.arg(position(reply.positions.map(|(first, _)| first)));
+                call.arg(position(reply.positions.map(|(_, last)| last)));
+            }
+            failed += call.invoke_async::<u64>(&mut self.connection.clone()).await?;
+        }
+        Ok(failed)
+    }
+}

@@ -1,0 +1,94 @@
+//! Which entries this process has in hand, and how many more it may take.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::job::{Entry, EntryId};
+
+/// The entries in hand, from their read until they are acknowledged or handed back. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Hand {
+    room: Arc<Semaphore>,
+    held: Arc<Mutex<HashMap<(Arc<str>, EntryId), OwnedSemaphorePermit>>>,
+}
+
+/// Room for entries that have not been read yet; what is left of it is free again when it is dropped.
+pub struct Room(OwnedSemaphorePermit);
+
+impl Room {
+    /// For how many entries.
+    pub fn entries(&self) -> usize {
+        self.0.num_permits()
+    }
+}
+
+impl Hand {
+    /// An empty hand with room for `prefetch` entries.
+    pub fn new(prefetch: usize) -> Self {
+        Self { room: Arc::new(Semaphore::new(prefetch)), held: Arc::default() }
+    }
+
+    /// Waits until there is room for one entry, and takes room for up to `most`.
+    pub async fn room(&self, most: usize) -> Room {
+        let one = self.room.clone().acquire_owned().await;
+        let mut permit = match one {
+            Ok(permit) => permit,
+            // The semaphore is never closed; were it, reading would stop, which loses nothing.
+            Err(_) => std::future::pending().await,
+        };
+        let more = self.room.available_permits().min(most.saturating_sub(1));
+        if let Some(rest) =
+            u32::try_from(more).ok().and_then(|more| self.room.clone().try_acquire_many_owned(more).ok())
+        {
+            permit.merge(rest);
+        }
+        Room(permit)
+    }
+
+    /// Takes `entry` in hand; false when it is there already, or when there is no room.
+    pub fn take(&self, entry: &Entry, room: &mut Room) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (entry.stream.clone(), entry.id);
+        if held.contains_key(&key) {
+            return false;
+        }
+        let permit = room.0.split(1).or_else(|| self.room.clone().try_acquire_owned().ok());
+        let Some(permit) = permit else { return false };
+        held.insert(key, permit);
+        true
+    }
+
+    /// The entry is not in hand any more.
+    pub fn let_go(&self, stream: &Arc<str>, id: EntryId) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&(stream.clone(), id));
+    }
+
+    /// How many entries are in hand.
+    pub fn len(&self) -> usize {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(ms: u64) -> Entry {
+        Entry { stream: "jobs".into(), id: EntryId { ms, seq: 0 }, fields: vec![] }
+    }
+
+    #[tokio::test]
+    async fn an_entry_is_in_hand_once_and_takes_room_until_it_is_let_go() {
+        let hand = Hand::new(2);
+        let mut room = hand.room(10).await;
+        assert_eq!(room.entries(), 2);
+        assert!(hand.take(&entry(1), &mut room));
+        assert!(!hand.take(&entry(1), &mut room), "it is there already");
+        assert!(hand.take(&entry(2), &mut room));
+        assert!(!hand.take(&entry(3), &mut room), "there is no room");
+        hand.let_go(&"jobs".into(), EntryId { ms: 1, seq: 0 });
+        assert_eq!((hand.len(), hand.room(10).await.entries()), (1, 1));
+    }
+}

@@ -1,0 +1,226 @@
+//! The loops: taking jobs in, running batches of them, telling the broker.
+
+mod hand;
+mod intake;
+mod settle;
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+
+pub use hand::{Hand, Room};
+pub use intake::Intake;
+
+use crate::batch::{self, Back, Ended, Engine};
+use crate::domain::{AggregateId, Domain, Targets};
+use crate::job::{self, Entry, EntryId, Job};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::plan::{Limits, Plan, Planned, Waiting};
+use crate::stream::Broker;
+
+/// What the dispatcher goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bounds of a batch.
+    pub limits: Limits,
+    /// Batches at a time.
+    pub in_flight: usize,
+    /// The largest `data` field, in bytes.
+    pub max_data_bytes: usize,
+    /// How long a job waits for a lock that somebody else holds.
+    pub retry_delay: Duration,
+    /// After how many such waits they get longer.
+    pub retry_count: u32,
+}
+
+/// A loop ended that must not end.
+#[derive(Debug, thiserror::Error)]
+#[error("a batch ended with a panic: {0}")]
+pub struct Broken(#[from] JoinError);
+
+/// Plans batches from the entries that come in, and runs them.
+pub struct Dispatcher<D: Domain> {
+    engine: Arc<Engine<D>>,
+    broker: Broker,
+    hand: Hand,
+    lifecycle: Lifecycle,
+    settings: Settings,
+    plan: Plan<Job<D>>,
+    running: JoinSet<Ended<D>>,
+    settling: JoinSet<()>,
+    resolving: JoinSet<HashMap<AggregateId, D::State>>,
+    in_flight_jobs: usize,
+}
+
+impl<D: Domain> Dispatcher<D> {
+    /// A dispatcher with nothing to do yet.
+    pub fn new(engine: Arc<Engine<D>>, broker: Broker, hand: Hand, lifecycle: Lifecycle, settings: Settings) -> Self {
+        Self {
+            engine,
+            broker,
+            hand,
+            lifecycle,
+            settings,
+            plan: Plan::default(),
+            running: JoinSet::new(),
+            settling: JoinSet::new(),
+            resolving: JoinSet::new(),
+            in_flight_jobs: 0,
+        }
+    }
+
+    /// Runs until the daemon drains and every intake loop has ended. What is in flight then finishes; jobs that have not
+    /// been started are handed back, and their number is returned.
+    pub async fn run(mut self, mut entries: mpsc::UnboundedReceiver<Vec<Entry>>) -> Result<usize, Broken> {
+        while self.lifecycle.is_running() {
+            self.start_resolving();
+            self.start_batches();
+            self.engine.metrics.in_hand(self.plan.waiting(), self.in_flight_jobs);
+            let due = self.plan.next_due(Instant::now());
+            tokio::select! {
+                Some(read) = entries.recv() => self.accept(read),
+                Some(ended) = self.running.join_next() => self.end(ended?),
+                Some(states) = self.resolving.join_next() => self.resolve(&states?),
+                Some(settled) = self.settling.join_next() => settled?,
+                () = sleep_until(due) => {}
+                () = self.lifecycle.reached(Phase::Draining) => {}
+            }
+        }
+        self.drain(entries).await
+    }
+
+    async fn drain(mut self, mut entries: mpsc::UnboundedReceiver<Vec<Entry>>) -> Result<usize, Broken> {
+        // What has not been started goes back first, so that a peer runs it while this process finishes the rest.
+        let mut handed_back = self.hand_back().await;
+        let mut open = true;
+        while open || !self.running.is_empty() {
+            tokio::select! {
+                read = entries.recv(), if open => match read {
+                    Some(read) => self.accept(read),
+                    None => open = false,
+                },
+                Some(ended) = self.running.join_next() => self.end(ended?),
+            }
+        }
+        handed_back += self.hand_back().await;
+        while let Some(settled) = self.settling.join_next().await {
+            settled?;
+        }
+        Ok(handed_back)
+    }
+
+    fn accept(&mut self, read: Vec<Entry>) {
+        for entry in read {
+            let job = job::decode::<D>(&entry, self.settings.max_data_bytes);
+            let targets = targets(&job);
+            let (id, bytes, company) = (job.id, job.bytes, usize::MAX);
+            self.plan.push(Waiting { id, targets, bytes, not_before: None, company, tries: 0, job });
+        }
+    }
+
+    fn start_batches(&mut self) {
+        while self.running.len() < self.settings.in_flight {
+            let batch = self.plan.next_batch(Instant::now(), self.settings.limits);
+            if batch.is_empty() {
+                return;
+            }
+            self.in_flight_jobs += batch.len();
+            let engine = self.engine.clone();
+            self.running.spawn(async move { batch::run(&engine, batch).await });
+        }
+    }
+
+    /// Looks up the aggregates of jobs that depend on another aggregate's state: from the cache when it has that state,
+    /// which is enough, since the set is checked again under the lock.
+    fn start_resolving(&mut self) {
+        if !self.resolving.is_empty() {
+            return;
+        }
+        let (mut cached, mut missing) = (HashMap::new(), Vec::new());
+        for (_, _, source) in self.plan.resolvable() {
+            match self.engine.cache.get(source) {
+                Some((_, state)) => drop(cached.insert(source.clone(), state)),
+                None => missing.push(source.clone()),
+            }
+        }
+        self.resolve(&cached);
+        if !missing.is_empty() {
+            let engine = self.engine.clone();
+            self.resolving.spawn(async move { batch::load_sources(&engine, &missing).await });
+        }
+    }
+
+    fn resolve(&mut self, states: &HashMap<AggregateId, D::State>) {
+        let mut resolved = Vec::new();
+        for (turn, waiting, source) in self.plan.resolvable() {
+            if let (Ok(command), Some(state)) = (&waiting.job.work, states.get(source)) {
+                resolved.push((turn, D::resolve(command, state)));
+            }
+        }
+        resolved.into_iter().for_each(|(turn, aggregates)| self.plan.resolve(turn, aggregates));
+    }
+
+    /// Frees what an ended batch held, and has its settled jobs told to the broker beside the next batch.
+    fn end(&mut self, ended: Ended<D>) {
+        self.in_flight_jobs -= ended.settled.len() + ended.back.len();
+        for settled in &ended.settled {
+            self.plan.finish(settled.planned.id, &settled.planned.aggregates);
+        }
+        let size = ended.back.len();
+        for (planned, why) in ended.back {
+            self.engine.metrics.put_back(why.as_str(), 1);
+            self.put_back(planned, why, size);
+        }
+        if !ended.settled.is_empty() {
+            let (engine, broker, hand) = (self.engine.clone(), self.broker.clone(), self.hand.clone());
+            self.settling.spawn(settle::settle(engine, broker, hand, ended.settled));
+        }
+    }
+
+    fn put_back(&mut self, planned: Planned<Job<D>>, why: Back, size: usize) {
+        let Planned { turn, id, aggregates, bytes, company, tries, job } = planned;
+        let company = if why == Back::Refused { (size / 2).max(1) } else { company };
+        let pause = batch::pause(why, tries + 1, self.settings.retry_delay, self.settings.retry_count);
+        let not_before = (!pause.is_zero()).then(|| Instant::now() + pause);
+        let targets = targets(&job);
+        self.plan.put_back(
+            turn,
+            &aggregates,
+            Waiting { id, targets, bytes, not_before, company, tries: tries + 1, job },
+        );
+    }
+
+    /// Gives every waiting job back to the group; returns how many there were.
+    async fn hand_back(&mut self) -> usize {
+        let mut by_stream: BTreeMap<Arc<str>, Vec<EntryId>> = BTreeMap::new();
+        for job in self.plan.take_all() {
+            by_stream.entry(job.stream).or_default().push(job.entry);
+        }
+        for (stream, ids) in &by_stream {
+            if let Err(error) = self.broker.hand_back(stream, ids).await {
+                tracing::warn!(%error, jobs = ids.len(), "jobs could not be handed back; they are claimed later");
+            }
+            ids.iter().for_each(|id| self.hand.let_go(stream, *id));
+        }
+        by_stream.values().map(Vec::len).sum()
+    }
+}
+
+fn targets<D: Domain>(job: &Job<D>) -> Targets {
+    match &job.work {
+        Ok(command) => D::targets(command),
+        Err(_) => Targets::Known(Vec::new()),
+    }
+}
+
+/// Waits until `moment`, or for ever.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,98 @@
+//! Telling the broker what jobs have ended as, after their commit and off the path of the next batch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Hand;
+use crate::batch::{Engine, Fate, Settled};
+use crate::domain::Domain;
+use crate::job::{DeadCode, EntryId};
+use crate::stream::{Broker, BrokerError, DeadLetter, Postponed, Reply};
+
+/// How often each step is tried. What fails for longer stays pending, and is recognised by its receipt when it is claimed.
+const TRIES: u32 = 5;
+
+/// Replies, then acknowledges, dead-letters or postpones each entry. Afterwards none of them is in hand.
+pub async fn settle<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, hand: Hand, settled: Vec<Settled<D>>) {
+    reply(&engine, &broker, &settled).await;
+    let mut done: BTreeMap<Arc<str>, Vec<EntryId>> = BTreeMap::new();
+    for Settled { planned, told, fate, .. } in &settled {
+        let (stream, entry, job) = (&planned.job.stream, planned.job.entry, planned.job.id);
+        match fate {
+            Fate::Acknowledge => done.entry(stream.clone()).or_default().push(entry),
+            Fate::Bury { error } => {
+                let reason = told.reason.clone().unwrap_or_default();
+                let letter = DeadLetter { entry, job, reason, error: error.clone() };
+                persist("dead-letter", || broker.bury(stream, &letter)).await;
+            }
+            Fate::Postpone { at } => {
+                let postponed = Postponed { entry, job, at: *at };
+                persist("postpone", || broker.postpone(stream, postponed)).await;
+            }
+        }
+    }
+    for (stream, ids) in &done {
+        persist("acknowledge", || broker.acknowledge(stream, ids)).await;
+    }
+    for Settled { planned, .. } in &settled {
+        hand.let_go(&planned.job.stream, planned.job.entry);
+    }
+    count(&engine, &settled);
+}
+
+async fn reply<D: Domain>(engine: &Engine<D>, broker: &Broker, settled: &[Settled<D>]) {
+    let replies: Vec<Reply> = settled
+        .iter()
+        .filter(|settled| !matches!(settled.fate, Fate::Postpone { .. }))
+        .filter_map(|Settled { planned, told, .. }| {
+            Some(Reply {
+                stream: planned.job.reply.clone()?,
+                job: planned.job.id,
+                outcome: told.outcome.clone(),
+                reason: told.reason.clone().unwrap_or_default(),
+                positions: told.positions,
+            })
+        })
+        .collect();
+    match persist("reply", || broker.reply(&replies)).await {
+        Some(failed) => (0..failed).for_each(|_| engine.metrics.reply_failed()),
+        None => replies.iter().for_each(|_| engine.metrics.reply_failed()),
+    }
+}
+
+/// Tries a step until it succeeds or the tries are used up.
+async fn persist<T, F: Future<Output = Result<T, BrokerError>>>(
+    step: &str,
+    mut attempt: impl FnMut() -> F,
+) -> Option<T> {
+    for tries in 1..=TRIES {
+        match attempt().await {
+            Ok(value) => return Some(value),
+            Err(error) if tries == TRIES => tracing::warn!(step, %error, "the broker was not told of finished jobs"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50 << tries)).await,
+        }
+    }
+    None
+}
+
+fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>]) {
+    let now_ms = engine.clock.now_ms();
+    for Settled { planned, label, told, fate } in settled {
+        let (queue, job) = (&*planned.job.stream, &planned.job);
+        if matches!(fate, Fate::Postpone { .. }) {
+            engine.metrics.scheduled(queue);
+            continue;
+        }
+        let age = Duration::from_millis(now_ms.saturating_sub(job.entry.ms));
+        engine.metrics.processed(queue, job.job_type, *label, age);
+        if told.reason.as_deref() == Some(crate::batch::ID_REUSED) {
+            engine.metrics.id_reused();
+        }
+        if let (Fate::Bury { .. }, Some(reason)) = (fate, &told.reason) {
+            let code = DeadCode::ALL.into_iter().find(|code| reason.starts_with(code.as_str()));
+            engine.metrics.dead_lettered(queue, code.unwrap_or(DeadCode::Malformed));
+            tracing::warn!(job.id = %job.id, queue, reason = %reason, "a job went to the dead letters");
+        }
+    }
+}
