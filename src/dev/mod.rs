@@ -1,5 +1,6 @@
 //! Throwaway servers, and what is shown on them: `dev` and `demo`.
 
+pub mod audit;
 pub mod servers;
 
 use clap::Args;

@@ -5,6 +5,7 @@
 //! server runs it whether or not this process is still there, so a frozen daemon holds the sequence row only when a
 //! statement failed in between; then the session's own time limit ends the transaction.
 
+mod audit;
 mod commit;
 mod error;
 mod migrate;
@@ -86,7 +87,11 @@ impl Store {
 
     /// Sends `statements` as one packet and collects the rows. When the time limit passes, the connection is closed, never
     /// reused: what it was doing may still happen, so for a commit the outcome is unknown.
-    async fn rows(&self, statements: impl Into<String>, committing: bool) -> Result<Vec<MySqlRow>, StoreError> {
+    pub(crate) async fn rows(
+        &self,
+        statements: impl Into<String>,
+        committing: bool,
+    ) -> Result<Vec<MySqlRow>, StoreError> {
         let mut connection = self.pool.acquire().await.map_err(|error| StoreError::classify(error, false))?;
         let work = sqlx::raw_sql(AssertSqlSafe(statements.into())).fetch_all(&mut *connection);
         match tokio::time::timeout(self.limit, work).await {
@@ -119,7 +124,7 @@ fn session() -> String {
 }
 
 /// Reads a column, with the error as one of the server's: a column of another type is a schema of another version.
-fn column<'r, T>(row: &'r MySqlRow, index: usize) -> Result<T, StoreError>
+pub(crate) fn column<'r, T>(row: &'r MySqlRow, index: usize) -> Result<T, StoreError>
 where
     T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
 {

@@ -173,7 +173,8 @@ fn by_kind<'a, T>(
     kinds
 }
 
-fn receipt(row: &sqlx::mysql::MySqlRow) -> Result<(JobId, StoredReceipt), StoreError> {
+/// Of a row with the columns job id, anything, outcome, reason, first and last position, fingerprint, time.
+pub(super) fn receipt(row: &sqlx::mysql::MySqlRow) -> Result<(JobId, StoredReceipt), StoreError> {
     let first: Option<u64> = column(row, 4)?;
     let last: Option<u64> = column(row, 5)?;
     let receipt = StoredReceipt {
