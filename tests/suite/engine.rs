@@ -38,7 +38,11 @@ impl Domain for Counter {
     }
 
     fn command(job_type: &str, key: &str, _: u16, data: &str) -> Result<Self::Command, Malformed> {
-        let by = if job_type == "counter.panic" { u64::MAX } else { data.parse().map_err(|_| Malformed::new("data", "is no number"))? };
+        let by = if job_type == "counter.panic" {
+            u64::MAX
+        } else {
+            data.parse().map_err(|_| Malformed::new("data", "is no number"))?
+        };
         Ok((AggregateId::new("counter", key), by))
     }
 
@@ -134,16 +138,22 @@ fn outcomes(ended: &Ended<Counter>) -> Vec<String> {
 
 /// Writes an event as another program would: its own position, the next version, no lock.
 fn write_aside(database: &str, key: &str, version: u64, payload: u64) {
-    let (database, statement) = (database.to_owned(), format!(
-        "START TRANSACTION; UPDATE event_sequence SET position = LAST_INSERT_ID(position + 1) WHERE id = 1; \
+    let (database, statement) = (
+        database.to_owned(),
+        format!(
+            "START TRANSACTION; UPDATE event_sequence SET position = LAST_INSERT_ID(position + 1) WHERE id = 1; \
          INSERT INTO events VALUES (LAST_INSERT_ID(), 'counter', '{key}', {version}, UNHEX(REPLACE(UUID(), '-', '')), \
          'counter.added', 1, '{payload}', '{{}}', UTC_TIMESTAMP(6)); COMMIT"
-    ));
+        ),
+    );
     let write = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let mut connection = MySqlConnection::connect(&database).await.expect("the database answers");
-            sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.expect("the second writer writes");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+                .execute(&mut connection)
+                .await
+                .expect("the second writer writes");
         });
     };
     std::thread::spawn(write).join().expect("the second writer");
@@ -211,7 +221,11 @@ async fn a_batch_that_the_database_refuses_goes_back_and_a_job_alone_is_dead() {
     let world = World::new().await;
     let key = world.id("c");
     // The first two transactions are refused, and the receipt of the dead job gets through.
-    let engine = engine(&world, |time, sql| if time < 2 { refused(sql) });
+    let engine = engine(&world, |time, sql| {
+        if time < 2 {
+            refused(sql)
+        }
+    });
     let ended = run(&engine, vec![planned("counter.add", &key, "1", 1), planned("counter.add", &key, "2", 2)]).await;
     assert!(ended.settled.is_empty(), "which of the two it is cannot be known yet");
     assert!(ended.back.iter().all(|(_, why)| *why == batch::Back::Refused));

@@ -132,7 +132,9 @@ async fn receipts(sql: &mut sqlx::MySqlConnection) -> i64 {
 async fn a_daemon_frozen_while_it_holds_the_sequence_row_stops_its_peers_for_less_than_ten_seconds() {
     let world = World::new().await;
     let (pen, ink) = (world.id("pen"), world.id("ink"));
-    let sleeper = world.daemon(&[]).await;
+    // What the broker gives to the sleeper in its last blocked read is claimed soon.
+    let recover = [("LOCKKEEPER_STREAM_CLAIM_AFTER_MS", "2000")];
+    let sleeper = world.daemon(&recover).await;
     world.item_on_sale(&pen, 0).await;
     world.item_on_sale(&ink, 0).await;
     // Somebody holds the version that the sleeper is going to write, so that its transaction stops just there: with the
@@ -146,19 +148,22 @@ async fn a_daemon_frozen_while_it_holds_the_sequence_row_stops_its_peers_for_les
     let stuck = world.push("item.restock", &pen, r#"{"quantity":1}"#).await;
     let mut watcher = world.sql().await;
     eventually("the sleeper's transaction waits with the sequence row in its hand", async || {
-        let take = "START TRANSACTION; SELECT position FROM event_sequence WHERE id = 1 FOR UPDATE SKIP LOCKED; ROLLBACK";
+        let take =
+            "START TRANSACTION; SELECT position FROM event_sequence WHERE id = 1 FOR UPDATE SKIP LOCKED; ROLLBACK";
         let rows = sqlx::raw_sql(take).fetch_all(&mut watcher).await.ok()?;
         rows.is_empty().then_some(())
     })
     .await;
     sleeper.process.freeze().expect("SIGSTOP");
     let frozen = Instant::now();
-    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.expect("the version is free");
-    let peer = world.daemon(&[]).await;
+    let peer = world.daemon(&recover).await;
     let job = world.push("item.restock", &ink, r#"{"quantity":1}"#).await;
     assert_eq!(told(&world.receipt(job).await), "applied");
     assert!(frozen.elapsed() < Duration::from_secs(10), "the peer waited {:?}", frozen.elapsed());
+    let waits = peer.metric(r#"lockkeeper_store_transaction_retries_total{reason="lock_wait"}"#).await;
+    assert!(waits >= Some(1.0), "the sleeper did hold the row, and the peer did wait for it: {waits:?}");
     assert!(world.history("item", &pen).await.len() == 2, "the sleeper's transaction is not committed");
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.expect("the version is free");
     sleeper.process.thaw().expect("SIGCONT");
     assert_eq!(told(&world.receipt(stuck).await), "applied", "the sleeper's job has its effect once, in a new batch");
     world.drained().await;
