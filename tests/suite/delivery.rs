@@ -46,6 +46,41 @@ async fn sigterm_finishes_what_is_in_flight_and_hands_the_rest_to_a_peer() {
 }
 
 #[tokio::test]
+async fn several_streams_are_read_through_a_small_hand_and_none_waits_to_be_claimed() {
+    let world = World::new().await;
+    let other = format!("{}:more", world.stream);
+    let names = format!("{},{other}", world.stream);
+    let small = [
+        ("LOCKKEEPER_STREAM_NAMES", names.as_str()),
+        ("LOCKKEEPER_STREAM_PREFETCH", "10"),
+        ("LOCKKEEPER_STREAM_READ_COUNT", "10"),
+        ("LOCKKEEPER_BATCH_MAX_JOBS", "10"),
+    ];
+    let (pen, ink) = (world.id("pen"), world.id("ink"));
+    let daemon = world.daemon(&small).await;
+    world.item_on_sale(&pen, 0).await;
+    world.item_on_sale(&ink, 0).await;
+    let mut pipeline = redis::pipe();
+    for _ in 0..100 {
+        for (stream, key) in [(&world.stream, &pen), (&other, &ink)] {
+            let command = pipeline.cmd("XADD").arg(stream).arg("*").arg("type").arg("item.restock");
+            command.arg("key").arg(key).arg("data").arg(r#"{"quantity":1}"#).ignore();
+        }
+    }
+    pipeline.query_async::<()>(&mut world.redis.clone()).await.expect("the jobs are pushed");
+    for key in [&pen, &ink] {
+        eventually("every job of both streams has run", async || {
+            (world.history("item", key).await.len() == 102).then_some(())
+        })
+        .await;
+    }
+    for stream in [&world.stream, &other] {
+        let claimed = format!(r#"lockkeeper_jobs_fetched_total{{queue="{stream}",source="claimed"}}"#);
+        assert_eq!(daemon.metric(&claimed).await, Some(0.0), "an entry of {stream} was read and then forgotten");
+    }
+}
+
+#[tokio::test]
 async fn a_job_that_waits_for_a_foreign_lock_lets_the_others_go_on() {
     let world = World::new().await;
     let (held, free) = (world.id("held"), world.id("free"));

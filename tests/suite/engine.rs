@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lockkeeper::batch::{self, BrokerClock, Cache, Ended, Engine};
+use lockkeeper::batch::{self, BrokerClock, Cache, Ended, Engine, Incidents};
 use lockkeeper::domain::{
     AggregateId, Domain, EncodedEvent, Malformed, NewEvent, Rejection, States, Targets, Undecodable,
 };
@@ -109,6 +109,7 @@ fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'static) 
         cache: Cache::new(NonZeroUsize::MIN),
         clock: BrokerClock::default(),
         metrics: Arc::new(Metrics::new().expect("metrics")),
+        incidents: Incidents::default(),
     }
 }
 

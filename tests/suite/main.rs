@@ -6,6 +6,7 @@ mod input;
 mod layers;
 mod load;
 mod lock;
+mod producers;
 mod shop;
 mod startup;
 mod world;

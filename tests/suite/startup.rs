@@ -123,3 +123,23 @@ async fn the_command_line_pushes_waits_and_shows() {
     let (code, output) = in_background(&["job", "unheard-of"], &environment).await;
     assert!(code == Some(1) && output.contains("no receipt"), "{output}");
 }
+
+#[tokio::test]
+async fn a_missing_grant_is_exit_77_and_named() {
+    let world = World::new().await;
+    let mut root = world.sql().await;
+    let database = world.database.rsplit('/').next().unwrap_or_default().to_owned();
+    let user = format!("reader_{}", world.prefix);
+    let host = "'127.0.0.1'";
+    let create = format!("CREATE USER '{user}'@{host} IDENTIFIED BY 'canary'; GRANT SELECT ON {database}.* TO '{user}'@{host}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut root).await.expect("an account that may only read");
+    let mut environment = world.environment();
+    let server = world.database.split('@').nth(1).expect("user@host");
+    environment.insert("DATABASE_URL".into(), format!("mysql://{user}:canary@{server}"));
+    for command in ["run", "check"] {
+        let (code, output) = in_background(&[command], &environment).await;
+        assert_eq!(code, Some(77), "{command}: {output}");
+        assert!(output.contains("INSERT") && output.contains("events"), "{command} does not name the grant: {output}");
+        assert!(!output.contains("canary"), "a password is in the output: {output}");
+    }
+}

@@ -5,7 +5,7 @@
 import Redis from "ioredis";
 import { v7 as uuidv7 } from "uuid";
 
-const STREAM = process.env.LOCKKEEPER_STREAM || "jobs";
+const STREAM = process.env.JOBS_STREAM || "jobs";
 const LIMIT_MS = 30_000;
 
 const item = process.argv[2];

@@ -14,7 +14,7 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-STREAM = os.environ.get("LOCKKEEPER_STREAM") or "jobs"
+STREAM = os.environ.get("JOBS_STREAM") or "jobs"
 LIMIT_S = 30
 new_id = getattr(uuid, "uuid7", uuid.uuid4)  # UUIDv7 from Python 3.14 on
 

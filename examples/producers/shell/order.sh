@@ -4,7 +4,7 @@
 #   REDIS_URL=redis://localhost:6379 sh order.sh ITEM_ID
 set -eu
 
-stream=${LOCKKEEPER_STREAM:-jobs}
+stream=${JOBS_STREAM:-jobs}
 limit_s=30
 case ${1-} in '' | *[!A-Za-z0-9._-]*) echo 'usage: order.sh ITEM_ID (letters, digits and . _ - only)' >&2; exit 1 ;; esac
 item=$1
