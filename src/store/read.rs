@@ -61,13 +61,15 @@ impl Store {
     /// Reads the receipts of `jobs` and the heads of `aggregates`, in one packet.
     pub async fn read(&self, jobs: &[JobId], aggregates: &[AggregateId]) -> Result<Snapshot, StoreError> {
         let mut sql = Sql::new();
-        // Every statement has the same seven columns, since the rows of all of them arrive as one list.
-        sql.raw("SELECT job_id, '', outcome, reason, first_position, last_position, fingerprint, ");
-        sql.raw("CAST(recorded_at AS CHAR) FROM receipts WHERE job_id IN (");
-        sql.list(jobs, |sql, job| {
-            sql.bytes(job.0.as_bytes());
-        });
-        sql.raw(");");
+        // Every statement has the same eight columns, since the rows of all of them arrive as one list.
+        if !jobs.is_empty() {
+            sql.raw("SELECT job_id, '', outcome, reason, first_position, last_position, fingerprint, ");
+            sql.raw("CAST(recorded_at AS CHAR) FROM receipts WHERE job_id IN (");
+            sql.list(jobs, |sql, job| {
+                sql.bytes(job.0.as_bytes());
+            });
+            sql.raw(");");
+        }
         let kinds = by_kind(aggregates.iter().map(|aggregate| (aggregate, ())));
         for (kind, members) in &kinds {
             // The row form `(type, id) IN (…)` scans every version on MariaDB; this one gets the loose index scan.
@@ -78,8 +80,7 @@ impl Store {
             });
             sql.raw(") GROUP BY aggregate_type, aggregate_id;");
         }
-        let rows =
-            if jobs.is_empty() && aggregates.is_empty() { vec![] } else { self.rows(sql.into_string(), false).await? };
+        let rows = if sql.is_empty() { vec![] } else { self.rows(sql.into_string(), false).await? };
         let mut snapshot = Snapshot::default();
         for row in &rows {
             let kind: String = column(row, 1)?;
