@@ -61,7 +61,7 @@ impl Store {
     /// Reads the receipts of `jobs` and the heads of `aggregates`, in one packet.
     pub async fn read(&self, jobs: &[JobId], aggregates: &[AggregateId]) -> Result<Snapshot, StoreError> {
         let mut sql = Sql::new();
-        // Every statement has the same seven columns, since the rows of all of them arrive as one list.
+        // Every statement has the same eight columns, since the rows of all of them arrive as one list.
         if !jobs.is_empty() {
             sql.raw("SELECT job_id, '', outcome, reason, first_position, last_position, fingerprint, ");
             sql.raw("CAST(recorded_at AS CHAR) FROM receipts WHERE job_id IN (");

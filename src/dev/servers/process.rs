@@ -34,7 +34,7 @@ pub struct Process {
 
 impl Process {
     /// Starts `program` under a name that is unique in the folder, with the folder as its working directory. Its
-    /// output goes to the file `NAME.log` there.
+    /// output goes to the file `NAME.log` there. Of `lockkeeper`'s own variables it gets those in `environment` only.
     pub fn start(
         folder: &Arc<Folder>,
         name: &str,
@@ -45,7 +45,11 @@ impl Process {
         let failed = |source| ServersError::Spawn { name: name.to_owned(), source };
         let log = File::options().append(true).create(true).open(folder.log(name)).map_err(failed)?;
         let log_start = log.metadata().map_err(failed)?.len();
-        let child = Command::new("sh")
+        let mut command = Command::new("sh");
+        own_variables().for_each(|variable| {
+            command.env_remove(variable);
+        });
+        let child = command
             .args(["-c", LAUNCHER, "launcher"])
             .args([folder.pid_file(name), folder.open_marker()])
             .arg(program)
@@ -169,9 +173,18 @@ impl Drop for Process {
 
 impl ServersError {
     /// Whether somebody else took the port between our look and the server's start.
-    pub(super) fn is_port_taken(&self) -> bool {
+    pub(in crate::dev) fn is_port_taken(&self) -> bool {
         matches!(self, ServersError::Exited { log, .. } if log.contains("Address already in use"))
     }
+}
+
+/// This process's variables that would configure a daemon: a throwaway one must never reach the servers they name.
+fn own_variables() -> impl Iterator<Item = OsString> {
+    let ours = |name: &OsString| {
+        let name = name.to_string_lossy();
+        ["LOCKKEEPER_", "DATABASE_URL", "REDIS_URL"].iter().any(|prefix| name.starts_with(prefix))
+    };
+    std::env::vars_os().map(|(name, _)| name).filter(ours)
 }
 
 /// Sends a signal through the shell's own `kill`: the standard library sends none but SIGKILL, and small

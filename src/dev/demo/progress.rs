@@ -1,0 +1,50 @@
+//! How far the demo is: a bar on a terminal, a line a second elsewhere.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Time between two lines where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shows progress on standard error. Dropping it removes the bar.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    is_terminal: bool,
+    total: usize,
+    last_line: Instant,
+}
+
+impl Progress {
+    /// Nothing of `total` is done yet.
+    pub fn new(total: usize) -> Self {
+        let is_terminal = stderr().is_terminal();
+        let bar = if is_terminal { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} jobs  {per_sec}  {elapsed}") {
+            bar.set_style(style);
+        }
+        Self { bar, is_terminal, total, last_line: Instant::now() }
+    }
+
+    /// So many are done.
+    pub fn show(&mut self, done: usize) {
+        self.bar.set_position(done as u64);
+        if !self.is_terminal && self.last_line.elapsed() >= LINE_INTERVAL {
+            self.last_line = Instant::now();
+            eprintln!("{done}/{} jobs", self.total);
+        }
+    }
+
+    /// Says something without disturbing the bar.
+    pub fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
