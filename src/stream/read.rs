@@ -65,7 +65,7 @@ pub(super) fn entries(stream: &Arc<str>, list: Value) -> Vec<Entry> {
             while let (Some(name), Some(value)) = (values.next(), values.next()) {
                 fields.push((name, value));
             }
-            Some(Entry { stream: stream.clone(), id, fields })
+            Some(Entry { stream: stream.clone(), id, fields, deliveries: None })
         })
         .collect()
 }

@@ -7,6 +7,7 @@ mod layers;
 mod load;
 mod lock;
 mod producers;
+mod recovery;
 mod shop;
 mod startup;
 mod world;
