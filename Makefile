@@ -41,10 +41,10 @@ setup-producers: ## Install what the Node and Python producer examples need, for
 	python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
 	$(install_missing)
 	@if [ ! -e $(NODE_PRODUCER)/package.json ] || [ -d $(NODE_PRODUCER)/node_modules/ioredis ]; then exit 0; fi; \
-	cd $(NODE_PRODUCER) && npm install --no-audit --no-fund
+	cd $(NODE_PRODUCER) && npm ci --no-audit --no-fund
 	@if $(PYTHON_PRODUCER)/bin/python -c 'import redis' 2>/dev/null; then exit 0; fi; \
 	python3 -m venv --clear $(PYTHON_PRODUCER) && \
-	$(PYTHON_PRODUCER)/bin/pip install --quiet --disable-pip-version-check redis
+	$(PYTHON_PRODUCER)/bin/pip install --quiet --disable-pip-version-check -r examples/producers/python/requirements.txt
 
 demo: setup ## Watch thousands of orders flow, then a verdict (ARGS=--chaos for a harder one)
 	$(CARGO) run --locked --release -- demo $(ARGS)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::batch::{BrokerClock, Cache, Engine};
+use crate::batch::{BrokerClock, Cache, Engine, Incidents};
 use crate::config::Config;
 use crate::connect::{self, ClientError};
 use crate::domain::Domain;
@@ -114,19 +114,21 @@ pub fn locks(config: &Config, metrics: Arc<Metrics>) -> Result<Redlock, StartErr
     Ok(Redlock::start(nodes, settings, observer)?)
 }
 
-/// Checks the database's schema, and applies pending migrations when `migrate` says so.
+/// Checks the database's schema, applies pending migrations when `migrate` says so, and makes sure of the grants.
 async fn prepare(store: &Store, migrate: bool) -> Result<(), StartError> {
     match store.schema().await? {
-        SchemaState::Current => Ok(()),
-        SchemaState::Behind(_) if migrate => Ok(store.migrate().await?),
-        SchemaState::Behind(missing) => Err(StartError::Refused(format!(
-            "{missing} migrations are pending and database.migrate is false: run `lockkeeper migrate` first"
-        ))),
+        SchemaState::Current => {}
+        SchemaState::Behind(_) if migrate => store.migrate().await?,
+        SchemaState::Behind(missing) => {
+            let text = "migrations are pending and database.migrate is false: run `lockkeeper migrate` first";
+            return Err(StartError::Refused(format!("{missing} {text}")));
+        }
         SchemaState::Ahead => {
             let text = "the database's schema is newer than this program: a newer lockkeeper has migrated it";
-            Err(StartError::Refused(text.to_owned()))
+            return Err(StartError::Refused(text.to_owned()));
         }
     }
+    Ok(store.check_grants().await?)
 }
 
 /// Refuses lock nodes that would break the promise of a lock. A node that does not answer is no reason not to start: it is
@@ -192,8 +194,17 @@ async fn connect_all<D: Domain>(
         .map_err(|error| StartError::Unavailable(format!("http.listen: {listen} cannot be opened: {error}")))?;
     let max_packet = store.server().await?.max_packet;
     let cache = Cache::new(NonZeroUsize::new(config.batch.cache as usize).unwrap_or(NonZeroUsize::MIN));
-    let engine = Arc::new(Engine { store, max_packet, locks, projections, cache, clock, metrics });
-    let hand = Hand::new(config.stream.prefetch as usize);
+    let engine = Arc::new(Engine {
+        store,
+        max_packet,
+        locks,
+        projections,
+        cache,
+        clock,
+        metrics,
+        incidents: Incidents::default(),
+    });
+    let hand = Hand::new(config.stream.prefetch);
     Ok(Daemon { engine, broker, hand, lifecycle, listener })
 }
 

@@ -3,24 +3,33 @@
 //! A batch runs in a task of its own that is never cancelled, so that no statement is dropped half way. Its jobs leave it
 //! settled, with a committed receipt, or they go back to the plan; nothing is acknowledged here.
 
+mod clock;
 mod decide;
+mod ending;
+mod incidents;
 mod load;
+mod rows;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use ending::{End, ends, settle};
+use rows::transaction;
+
+pub use clock::BrokerClock;
 pub use decide::{Decided, ID_REUSED, Known, VERSION_MISMATCH, Verdict, decide};
+pub use ending::{Fate, Settled, Told};
+pub use incidents::Incidents;
 pub use load::{Cache, load_sources};
 
 use crate::domain::{AggregateId, Domain};
 use crate::job::{Dead, DeadCode, Job};
 use crate::lock::{KeyResult, Lease, Redlock};
-use crate::metrics::{Metrics, OutcomeLabel};
+use crate::metrics::Metrics;
 use crate::plan::Planned;
-use crate::projection::{Change, Projection};
-use crate::store::{Append, Committed, Receipt, Store, StoreError, StoredReceipt, Transaction};
+use crate::projection::Projection;
+use crate::store::{Committed, Store, StoreError, Transaction};
 
 /// What every batch works with.
 pub struct Engine<D: Domain> {
@@ -38,74 +47,12 @@ pub struct Engine<D: Domain> {
     pub clock: BrokerClock,
     /// Counters and durations.
     pub metrics: Arc<Metrics>,
-}
-
-/// This process's clock, set right by the broker's: `at` and `exp` mean one thing on every machine.
-#[derive(Debug, Default)]
-pub struct BrokerClock {
-    offset_ms: AtomicI64,
-}
-
-impl BrokerClock {
-    /// The broker's clock shows `broker_ms` now.
-    pub fn set(&self, broker_ms: u64) {
-        let offset = i64::try_from(broker_ms).unwrap_or(i64::MAX) - i64::try_from(local_ms()).unwrap_or(i64::MAX);
-        self.offset_ms.store(offset, Ordering::Relaxed);
-    }
-
-    /// Unix milliseconds by the broker's clock.
-    pub fn now_ms(&self) -> u64 {
-        local_ms().saturating_add_signed(self.offset_ms.load(Ordering::Relaxed))
-    }
-}
-
-fn local_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    /// Keeps an outage from filling the log.
+    pub incidents: Incidents,
 }
 
 /// How often a batch is decided again before it goes back to the plan.
 const ATTEMPTS: u32 = 5;
-
-/// A job with its end, to be told to the broker.
-pub struct Settled<D: Domain> {
-    /// The job.
-    pub planned: Planned<Job<D>>,
-    /// As metrics count it.
-    pub label: OutcomeLabel,
-    /// What the reply says; the first outcome, when this delivery is a duplicate.
-    pub told: Told,
-    /// What happens with the entry.
-    pub fate: Fate,
-}
-
-/// An outcome in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// `applied`, `rejected`, `expired` or `dead`.
-    pub outcome: String,
-    /// Why, unless it was applied.
-    pub reason: Option<String>,
-    /// Positions of its first and last event.
-    pub positions: Option<(u64, u64)>,
-}
-
-/// What happens with a settled job's entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Reply, acknowledge, delete.
-    Acknowledge,
-    /// Reply, and move to the dead letters.
-    Bury {
-        /// All that is known of the failure.
-        error: String,
-    },
-    /// Move to the schedule; there is no outcome yet.
-    Postpone {
-        /// When it is due, Unix milliseconds.
-        at: u64,
-    },
-}
 
 /// Why jobs go back to the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,9 +204,6 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// A job's end as this attempt found it; `None` sends it back to the plan.
-type End = Option<(OutcomeLabel, Told, Fate)>;
-
 /// Load, decide, commit.
 async fn attempt_once<D: Domain>(
     engine: &Engine<D>,
@@ -307,125 +251,6 @@ async fn commit<D: Domain>(engine: &Engine<D>, transaction: &Transaction) -> Res
     result
 }
 
-/// What the batch writes: read models from the states, receipts from the verdicts, and the events.
-fn transaction<D: Domain>(engine: &Engine<D>, jobs: &[Planned<Job<D>>], decided: &Decided<D>) -> Transaction {
-    let mut transaction = Transaction { read_only: decided.read_only.clone(), ..Transaction::default() };
-    for (planned, verdict) in jobs.iter().zip(&decided.verdicts) {
-        let (outcome, reason, events) = match verdict {
-            Verdict::Applied { count: 0, .. } => (OutcomeLabel::Applied, None, None),
-            Verdict::Applied { first, count } => (OutcomeLabel::Applied, None, Some((*first as u64, *count as u64))),
-            Verdict::Rejected(reason) => (OutcomeLabel::Rejected, Some((*reason).to_owned()), None),
-            Verdict::Expired => (OutcomeLabel::Expired, None, None),
-            Verdict::Dead(dead) => (OutcomeLabel::Dead, Some(dead.reason()), None),
-            Verdict::Duplicate(_) | Verdict::Repeats(_) | Verdict::IdReused | Verdict::NotDue(_) | Verdict::Again => {
-                continue;
-            }
-        };
-        let (job, fingerprint) = (planned.job.id, planned.job.fingerprint);
-        transaction.receipts.push(Receipt { job, outcome: outcome.as_str(), reason, events, fingerprint });
-    }
-    let mut by_aggregate: HashMap<&AggregateId, Vec<D::Event>> = HashMap::new();
-    for versioned in &decided.events {
-        let (job, new) = (&jobs[versioned.job].job, &versioned.new);
-        by_aggregate.entry(&new.aggregate).or_default().push(new.event.clone());
-        transaction.events.push(Append {
-            aggregate: new.aggregate.clone(),
-            version: versioned.version,
-            job: job.id,
-            index: versioned.index,
-            event: D::encode(&new.event),
-            metadata: metadata(job),
-        });
-    }
-    let mut changes: Vec<Change<'_, D>> = by_aggregate
-        .iter()
-        .filter_map(|(aggregate, events)| {
-            let (state, version) = (decided.states.get(aggregate)?, *decided.versions.get(aggregate)?);
-            Some(Change { aggregate, version, state, events })
-        })
-        .collect();
-    changes.sort_by(|a, b| a.aggregate.cmp(b.aggregate));
-    for projection in &engine.projections {
-        projection.write(&changes, &mut transaction.projections);
-    }
-    transaction
-}
-
-/// What an event says of where it comes from.
-fn metadata<D: Domain>(job: &Job<D>) -> String {
-    #[derive(serde::Serialize)]
-    struct Metadata<'a> {
-        job: String,
-        #[serde(flatten)]
-        origin: &'a crate::job::Origin,
-    }
-    let metadata = Metadata { job: job.id.to_string(), origin: &job.origin };
-    // Text and optional text cannot fail to be written as JSON.
-    serde_json::to_string(&metadata).unwrap_or_default()
-}
-
-fn ends<D: Domain>(jobs: &[Planned<Job<D>>], decided: &Decided<D>, committed: Committed) -> Vec<End> {
-    let mut ends: Vec<End> = Vec::with_capacity(jobs.len());
-    for verdict in &decided.verdicts {
-        let end = match verdict {
-            Verdict::Applied { count: 0, .. } => Some(told(OutcomeLabel::Applied, None, None)),
-            Verdict::Applied { first, count } => {
-                let first = committed.base + 1 + *first as u64;
-                Some(told(OutcomeLabel::Applied, None, Some((first, first + *count as u64 - 1))))
-            }
-            Verdict::Rejected(reason) => Some(told(OutcomeLabel::Rejected, Some((*reason).to_owned()), None)),
-            Verdict::Expired => Some(told(OutcomeLabel::Expired, None, None)),
-            Verdict::Dead(dead) => {
-                let (label, told, _) = told(OutcomeLabel::Dead, Some(dead.reason()), None);
-                Some((label, told, Fate::Bury { error: dead.detail.clone() }))
-            }
-            Verdict::IdReused => {
-                Some(told(OutcomeLabel::Duplicate, Some(ID_REUSED.to_owned()), None)).map(|(label, told, fate)| {
-                    (label, Told { outcome: OutcomeLabel::Rejected.as_str().to_owned(), ..told }, fate)
-                })
-            }
-            Verdict::Duplicate(receipt) => Some(repeated(receipt)),
-            Verdict::Repeats(earlier) => ends.get(*earlier).cloned().flatten().map(|(_, told, fate)| {
-                // The entry of a dead job's repetition is a letter of its own, since it is an entry of its own.
-                (OutcomeLabel::Duplicate, told, fate)
-            }),
-            Verdict::NotDue(at) => {
-                let (label, told, _) = told(OutcomeLabel::Applied, None, None);
-                Some((label, told, Fate::Postpone { at: *at }))
-            }
-            Verdict::Again => None,
-        };
-        ends.push(end);
-    }
-    ends
-}
-
-fn told(label: OutcomeLabel, reason: Option<String>, positions: Option<(u64, u64)>) -> (OutcomeLabel, Told, Fate) {
-    (label, Told { outcome: label.as_str().to_owned(), reason, positions }, Fate::Acknowledge)
-}
-
-/// The end of a job that has a receipt: the first outcome again. A dead one's letter is written again if it was not.
-fn repeated(receipt: &StoredReceipt) -> (OutcomeLabel, Told, Fate) {
-    let told = Told { outcome: receipt.outcome.clone(), reason: receipt.reason.clone(), positions: receipt.positions };
-    let dead = receipt.outcome == OutcomeLabel::Dead.as_str();
-    let fate = if dead { Fate::Bury { error: receipt.reason.clone().unwrap_or_default() } } else { Fate::Acknowledge };
-    (OutcomeLabel::Duplicate, told, fate)
-}
-
-fn settle<D: Domain>(
-    jobs: Vec<Planned<Job<D>>>,
-    ends: Vec<End>,
-    settled: &mut Vec<Settled<D>>,
-    back: &mut Vec<(Planned<Job<D>>, Back)>,
-) {
-    for (planned, end) in jobs.into_iter().zip(ends) {
-        match end {
-            Some((label, told, fate)) => settled.push(Settled { planned, label, told, fate }),
-            None => back.push((planned, Back::Targets)),
-        }
-    }
-}
-
 /// A job that the database refuses although it stands alone is dead; true when that is so now.
 fn give_up<D: Domain>(jobs: &mut [Planned<Job<D>>], failure: &StoreError) -> bool {
     match jobs {
@@ -446,7 +271,12 @@ fn note<D: Domain>(engine: &Engine<D>, failure: &StoreError, jobs: usize) {
             engine.metrics.commit_unknown();
             tracing::warn!(batch.jobs = jobs, error = %failure, "the receipts will tell what became of a batch");
         }
-        StoreError::Unavailable(class, _) => engine.metrics.store_error(class.as_str()),
+        StoreError::Unavailable(class, _) => {
+            engine.metrics.store_error(class.as_str());
+            if engine.incidents.is_news(class.as_str()) {
+                tracing::warn!(batch.jobs = jobs, error = %failure, "nothing can be committed; the jobs wait");
+            }
+        }
         StoreError::Data(_) => tracing::warn!(batch.jobs = jobs, error = %failure, "a batch was refused"),
         StoreError::Undecodable(_) => tracing::error!(batch.jobs = jobs, error = %failure, "a batch cannot be decided"),
     }

@@ -94,7 +94,10 @@ async fn database(config: &Config) -> Findings {
         Err(error) => findings.error("database", error),
     }
     match store.schema().await {
-        Ok(SchemaState::Current) => findings.add("schema", Verdict::Ok, "current"),
+        Ok(SchemaState::Current) => match store.check_grants().await {
+            Ok(()) => findings.add("schema", Verdict::Ok, "current, and the account may write it"),
+            Err(error) => findings.error("schema", error),
+        },
         Ok(SchemaState::Behind(missing)) if config.database.migrate => {
             findings.add("schema", Verdict::Warning, format!("{missing} migrations are pending; `run` applies them"));
         }

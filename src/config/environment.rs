@@ -8,7 +8,9 @@ use super::layers::{Layers, Origin, Value};
 use super::problem::shown;
 
 /// Variables with our prefix that are somebody else's.
-const IGNORED: &[&str] = &["LOCKKEEPER_TEST_"];
+///
+/// Kubernetes tells every pod of a service named `lockkeeper` its address in the last three.
+const IGNORED: &[&str] = &["LOCKKEEPER_TEST_", "LOCKKEEPER_SERVICE_", "LOCKKEEPER_PORT_"];
 
 /// Numbered lock nodes, as the original service names them.
 const NUMBERED: &str = "REDIS_URL_";
@@ -44,7 +46,7 @@ impl<F: Fn(&str) -> io::Result<String>> Environment<'_, F> {
         let secrets = KEYS.iter().filter(|key| key.secret).map(|key| format!("{}_FILE", key.env_name()));
         let known: BTreeSet<String> = KEYS.iter().map(keys::Key::env_name).chain(secrets).collect();
         for name in self.variables.keys() {
-            let ignored = IGNORED.iter().any(|prefix| name.starts_with(prefix));
+            let ignored = name == "LOCKKEEPER_PORT" || IGNORED.iter().any(|prefix| name.starts_with(prefix));
             if let Some(own) = name.strip_prefix(ENV_PREFIX)
                 && !ignored
                 && !known.contains(name)

@@ -60,6 +60,16 @@ impl Store {
         Ok(result?)
     }
 
+    /// Tries every kind of statement that a batch sends to the engine's tables, on no rows. The server's refusal names the
+    /// grant that is missing.
+    pub async fn check_grants(&self) -> Result<(), StoreError> {
+        let statements = "START TRANSACTION; \
+             INSERT INTO events SELECT * FROM events WHERE 1 = 0; \
+             INSERT INTO receipts SELECT * FROM receipts WHERE 1 = 0; \
+             UPDATE event_sequence SET position = position, unchanged = 1 WHERE 1 = 0; ROLLBACK";
+        self.rows(statements, false).await.map(drop)
+    }
+
     /// Compares the database's schema with this program's.
     pub async fn schema(&self) -> Result<SchemaState, StoreError> {
         let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() \

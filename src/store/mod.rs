@@ -15,7 +15,7 @@ pub mod sql;
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, Row};
 
 pub use commit::{Append, Committed, Receipt, Transaction};
 pub use error::{Conflict, Outage, Repeat, StoreError};
@@ -52,6 +52,11 @@ impl Store {
             url.parse().map_err(|error: sqlx::Error| StoreError::Unavailable(Outage::Other, error.to_string()))?;
         // Statements carry the jobs' data, and a failure is logged where it is handled.
         let options = options.pipes_as_concat(false).timezone(Some("+00:00".to_owned())).disable_statement_logging();
+        // The pool would go on trying until its time limit, and then say no more than that it passed.
+        let first = tokio::time::timeout(limit, MySqlConnection::connect_with(&options)).await;
+        let first =
+            first.map_err(|_| StoreError::Unavailable(Outage::Timeout, format!("no answer within {limit:?}")))?;
+        drop(first.map_err(|error| StoreError::classify(error, false))?);
         let pool = MySqlPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(limit)
@@ -61,9 +66,7 @@ impl Store {
             .after_release(|connection, _| {
                 Box::pin(async move { sqlx::raw_sql(CLEAN_UP).execute(connection).await.map(|_| true) })
             })
-            .connect_with(options)
-            .await
-            .map_err(|error| StoreError::classify(error, false))?;
+            .connect_lazy_with(options);
         Ok(Self { pool, limit })
     }
 

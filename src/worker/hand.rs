@@ -7,11 +7,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::job::{Entry, EntryId};
 
+/// The room that each entry takes.
+type Held = HashMap<(Arc<str>, EntryId), Option<OwnedSemaphorePermit>>;
+
 /// The entries in hand, from their read until they are acknowledged or handed back. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Hand {
+    size: u32,
     room: Arc<Semaphore>,
-    held: Arc<Mutex<HashMap<(Arc<str>, EntryId), OwnedSemaphorePermit>>>,
+    held: Arc<Mutex<Held>>,
 }
 
 /// Room for entries that have not been read yet; what is left of it is free again when it is dropped.
@@ -26,19 +30,23 @@ impl Room {
 
 impl Hand {
     /// An empty hand with room for `prefetch` entries.
-    pub fn new(prefetch: usize) -> Self {
-        Self { room: Arc::new(Semaphore::new(prefetch)), held: Arc::default() }
+    pub fn new(prefetch: u32) -> Self {
+        Self { size: prefetch, room: Arc::new(Semaphore::new(prefetch as usize)), held: Arc::default() }
     }
 
-    /// Waits until there is room for one entry, and takes room for up to `most`.
-    pub async fn room(&self, most: usize) -> Room {
-        let one = self.room.clone().acquire_owned().await;
-        let mut permit = match one {
+    /// For how many entries there is room when it is empty.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Waits until there is room for `least` entries, and takes room for up to `most`.
+    pub async fn room(&self, least: u32, most: usize) -> Room {
+        let mut permit = match self.room.clone().acquire_many_owned(least).await {
             Ok(permit) => permit,
             // The semaphore is never closed; were it, reading would stop, which loses nothing.
             Err(_) => std::future::pending().await,
         };
-        let more = self.room.available_permits().min(most.saturating_sub(1));
+        let more = self.room.available_permits().min(most.saturating_sub(least as usize));
         if let Some(rest) =
             u32::try_from(more).ok().and_then(|more| self.room.clone().try_acquire_many_owned(more).ok())
         {
@@ -47,27 +55,21 @@ impl Hand {
         Room(permit)
     }
 
-    /// Takes `entry` in hand; false when it is there already, or when there is no room.
+    /// Takes `entry` in hand; false when it is there already. One that was read without room for it is taken all the
+    /// same, since it is assigned to this process.
     pub fn take(&self, entry: &Entry, room: &mut Room) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (entry.stream.clone(), entry.id);
         if held.contains_key(&key) {
             return false;
         }
-        let permit = room.0.split(1).or_else(|| self.room.clone().try_acquire_owned().ok());
-        let Some(permit) = permit else { return false };
-        held.insert(key, permit);
+        held.insert(key, room.0.split(1));
         true
     }
 
     /// The entry is not in hand any more.
     pub fn let_go(&self, stream: &Arc<str>, id: EntryId) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&(stream.clone(), id));
-    }
-
-    /// How many entries are in hand.
-    pub fn len(&self) -> usize {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
@@ -82,13 +84,13 @@ mod tests {
     #[tokio::test]
     async fn an_entry_is_in_hand_once_and_takes_room_until_it_is_let_go() {
         let hand = Hand::new(2);
-        let mut room = hand.room(10).await;
+        let mut room = hand.room(1, 10).await;
         assert_eq!(room.entries(), 2);
         assert!(hand.take(&entry(1), &mut room));
         assert!(!hand.take(&entry(1), &mut room), "it is there already");
         assert!(hand.take(&entry(2), &mut room));
-        assert!(!hand.take(&entry(3), &mut room), "there is no room");
+        assert!(hand.take(&entry(3), &mut room), "it is ours, room or not");
         hand.let_go(&"jobs".into(), EntryId { ms: 1, seq: 0 });
-        assert_eq!((hand.len(), hand.room(10).await.entries()), (1, 1));
+        assert_eq!(hand.room(1, 10).await.entries(), 1);
     }
 }

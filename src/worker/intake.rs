@@ -61,11 +61,12 @@ impl Intake {
                 },
             };
             let mut room = tokio::select! {
-                room = self.hand.room(self.read_count) => room,
+                room = self.hand.room(self.streams(), self.read_count) => room,
                 () = self.lifecycle.reached(Phase::Draining) => break,
             };
             // Never inside select!: a read that was sent may have entries assigned to us already.
-            match open.read(room.entries()).await {
+            // COUNT is meant for each stream.
+            match open.read((room.entries() / self.streams() as usize).max(1)).await {
                 Ok(read) => {
                     failures = Failures::default();
                     self.metrics.polled(unix_seconds());
@@ -101,7 +102,7 @@ impl Intake {
             let mut cursor = Some("0-0".to_owned());
             while let Some(from) = cursor.take().filter(|_| self.lifecycle.is_running()) {
                 let mut room = tokio::select! {
-                    room = self.hand.room(self.read_count) => room,
+                    room = self.hand.room(1, self.read_count) => room,
                     () = self.lifecycle.reached(Phase::Draining) => return Ok(()),
                 };
                 let claimed = self.broker.claim(stream, &from, room.entries()).await?;
@@ -134,11 +135,16 @@ impl Intake {
 
     fn accept(&self, read: Vec<Entry>, room: &mut super::Room, source: Source) {
         let fresh: Vec<Entry> = read.into_iter().filter(|entry| self.hand.take(entry, room)).collect();
-        if let Some(first) = fresh.first() {
-            self.metrics.fetched(&first.stream, source, fresh.len() as u64);
+        fresh.iter().for_each(|entry| self.metrics.fetched(&entry.stream, source, 1));
+        if !fresh.is_empty() {
             // The receiver outlives this loop: it ends when every sender has gone.
             let _ = self.entries.send(fresh);
         }
+    }
+
+    /// How many streams there are, or as many as there can be room for.
+    fn streams(&self) -> u32 {
+        u32::try_from(self.broker.settings().names.len()).unwrap_or(u32::MAX).min(self.hand.size())
     }
 
     async fn hand_back(&self, read: Vec<Entry>) {

@@ -13,10 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const NODE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Long enough that no key expires within a test by itself.
-const SETTINGS: Settings = Settings {
-    ttl: Duration::from_secs(30),
-    node_timeout: NODE_TIMEOUT,
-};
+const SETTINGS: Settings = Settings { ttl: Duration::from_secs(30), node_timeout: NODE_TIMEOUT };
 
 struct Server {
     port: u16,
@@ -28,35 +25,16 @@ struct Server {
 impl Server {
     fn start(options: &[&'static str]) -> Server {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .expect("a free port")
-            .local_addr()
-            .expect("its address")
-            .port();
+        let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address").port();
         let process = Server::spawn(port, options, &folder);
-        let server = Server {
-            port,
-            options: options.to_vec(),
-            process,
-            folder,
-        };
+        let server = Server { port, options: options.to_vec(), process, folder };
         server.await_ready();
         server
     }
 
     fn spawn(port: u16, options: &[&str], folder: &tempfile::TempDir) -> Child {
         Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--dir",
-            ])
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
             .arg(folder.path())
             .args(options)
             .stdout(Stdio::null())
@@ -83,9 +61,7 @@ impl Server {
     }
 
     fn signal(&self, signal: &str) {
-        let status = Command::new("kill")
-            .args([signal, &self.process.id().to_string()])
-            .status();
+        let status = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
         assert!(status.expect("kill is on PATH").success());
     }
 
@@ -95,10 +71,7 @@ impl Server {
 
     fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         let mut connection = self.client().get_connection().expect("the node runs");
-        redis::cmd(command[0])
-            .arg(&command[1..])
-            .query(&mut connection)
-            .expect("the node obeys")
+        redis::cmd(command[0]).arg(&command[1..]).query(&mut connection).expect("the node obeys")
     }
 
     fn has(&self, key: &str) -> bool {
@@ -137,10 +110,7 @@ impl Nodes {
     }
 
     async fn until_gone(&self, key: &str) {
-        until("the key is gone from every node", || {
-            !self.0.iter().any(|server| server.has(key))
-        })
-        .await;
+        until("the key is gone from every node", || !self.0.iter().any(|server| server.has(key))).await;
     }
 }
 
@@ -177,10 +147,7 @@ async fn two_clients_exclude_each_other_key_by_key() {
     assert_eq!(freed.results, [Granted, Busy]);
     first.release(held.lease);
     first.settle(PATIENCE).await;
-    assert!(
-        nodes.0.iter().all(|server| server.has("lock:item:a")),
-        "the next holder's key stays"
-    );
+    assert!(nodes.0.iter().all(|server| server.has("lock:item:a")), "the next holder's key stays");
     second.release(freed.lease);
     second.release(partial.lease);
     second.settle(PATIENCE).await;
@@ -227,12 +194,7 @@ async fn a_key_of_another_type_is_busy_and_the_others_are_granted() {
     assert_eq!(held.results, [Granted, Busy, Granted]);
     redlock.release_keys(&held.lease, &keys(&["list", "a", "b"]));
     redlock.settle(PATIENCE).await;
-    assert!(
-        nodes
-            .0
-            .iter()
-            .all(|server| server.has("lock:item:list") && !server.has("lock:item:a"))
-    );
+    assert!(nodes.0.iter().all(|server| server.has("lock:item:list") && !server.has("lock:item:a")));
 }
 
 #[tokio::test]
@@ -351,11 +313,7 @@ async fn a_frozen_minority_costs_no_time() {
         assert!(held.elapsed < NODE_TIMEOUT * 3, "round {round} took {:?}", held.elapsed);
         redlock.release(held.lease);
     }
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "200 rounds took {:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(5), "200 rounds took {:?}", started.elapsed());
     until("the frozen node is known", || !redlock.nodes()[2].up).await;
     nodes.0[2].signal("-CONT");
     until("it is up again", || redlock.nodes()[2].up).await;
@@ -367,10 +325,7 @@ async fn nodes_frozen_from_the_start_hold_nobody_up() {
     let nodes = Nodes::start(3);
     nodes.0[0].signal("-STOP");
     let redlock = Redlock::start(nodes.addresses(), SETTINGS, Arc::new(|_| ())).expect("an odd number");
-    until("two nodes are up", || {
-        redlock.nodes().iter().filter(|node| node.up).count() == 2
-    })
-    .await;
+    until("two nodes are up", || redlock.nodes().iter().filter(|node| node.up).count() == 2).await;
     let started = Instant::now();
     let tasks = (0..64).map(|task| {
         let redlock = redlock.clone();
@@ -396,10 +351,7 @@ async fn a_late_set_of_a_resumed_node_is_undone_by_its_release() {
     redlock.settle(PATIENCE).await;
     for server in &nodes.0 {
         let seen: String = server.ask(&["INFO", "commandstats"]);
-        assert!(
-            seen.contains("cmdstat_set:calls=1") && seen.contains("cmdstat_del:calls=1"),
-            "{seen}"
-        );
+        assert!(seen.contains("cmdstat_set:calls=1") && seen.contains("cmdstat_del:calls=1"), "{seen}");
         assert!(!server.has("lock:item:a"));
     }
 }
@@ -427,10 +379,7 @@ async fn a_late_set_is_undone_even_on_a_connection_that_was_given_up() {
 #[tokio::test]
 async fn a_lock_that_came_too_late_is_none_and_is_removed() {
     let nodes = Nodes::start(3);
-    let settings = Settings {
-        ttl: Duration::from_secs(1),
-        node_timeout: PATIENCE,
-    };
+    let settings = Settings { ttl: Duration::from_secs(1), node_timeout: PATIENCE };
     let redlock = Redlock::start(nodes.addresses(), settings, Arc::new(|_| ())).expect("an odd number");
     until("all nodes are up", || redlock.nodes().iter().all(|node| node.up)).await;
     let () = nodes.0[0].ask(&["CLIENT", "PAUSE", "1200", "ALL"]);
@@ -446,10 +395,7 @@ async fn a_lock_that_came_too_late_is_none_and_is_removed() {
 async fn a_life_of_next_to_nothing_never_locks_and_never_panics() {
     let nodes = Nodes::start(1);
     for millis in 0..3 {
-        let settings = Settings {
-            ttl: Duration::from_millis(millis),
-            node_timeout: NODE_TIMEOUT,
-        };
+        let settings = Settings { ttl: Duration::from_millis(millis), node_timeout: NODE_TIMEOUT };
         let redlock = Redlock::start(nodes.addresses(), settings, Arc::new(|_| ())).expect("an odd number");
         until("the node is up", || redlock.nodes()[0].up).await;
         let none = redlock.acquire(&keys(&["a"])).await;
@@ -466,11 +412,7 @@ async fn an_acquire_dropped_half_way_leaves_nothing_behind() {
         server.signal("-STOP");
     }
     let keys = keys(&["a"]);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(10), redlock.acquire(&keys))
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(10), redlock.acquire(&keys)).await.is_err());
     for server in &nodes.0 {
         server.signal("-CONT");
     }
@@ -498,9 +440,7 @@ async fn the_observer_hears_of_every_request_once() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let ear = heard.clone();
     let observer = Arc::new(move |report: NodeReport<'_>| {
-        ear.lock()
-            .expect("no panic")
-            .push((report.node.to_owned(), report.op, report.outcome));
+        ear.lock().expect("no panic").push((report.node.to_owned(), report.op, report.outcome));
     });
     let other = nodes.redlock().await;
     let redlock = Redlock::start(nodes.addresses(), SETTINGS, observer).expect("an odd number");
@@ -515,12 +455,7 @@ async fn the_observer_hears_of_every_request_once() {
     other.release(held.lease);
 
     let heard = heard.lock().expect("no panic");
-    let times = |node: &str, op, outcome| {
-        heard
-            .iter()
-            .filter(|report| **report == (node.into(), op, outcome))
-            .count()
-    };
+    let times = |node: &str, op, outcome| heard.iter().filter(|report| **report == (node.into(), op, outcome)).count();
     for node in ["redis1", "redis2"] {
         assert_eq!(times(node, Op::Acquire, NodeOutcome::Held), 1);
         assert_eq!(times(node, Op::Acquire, NodeOutcome::Ok), 1);
@@ -545,16 +480,8 @@ async fn inspect_refuses_what_is_no_independent_master() {
     assert_eq!(findings[3].result, Err(Refusal::Replica));
     assert!(matches!(findings[4].result, Err(Refusal::Unreachable(_))));
     let messages = findings.iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert!(
-        messages[2].contains("redis3") && messages[2].contains("Redis Cluster"),
-        "{}",
-        messages[2]
-    );
-    assert!(
-        messages[4].contains("redis5") && messages[4].contains("refused"),
-        "{}",
-        messages[4]
-    );
+    assert!(messages[2].contains("redis3") && messages[2].contains("Redis Cluster"), "{}", messages[2]);
+    assert!(messages[4].contains("redis5") && messages[4].contains("refused"), "{}", messages[4]);
     assert!(messages.iter().all(|message| !message.contains("redis://")));
 }
 
@@ -564,10 +491,7 @@ async fn a_frozen_node_is_unreachable_within_a_second_or_two() {
     let redlock = nodes.redlock().await;
     nodes.0[0].signal("-STOP");
     let started = Instant::now();
-    assert!(matches!(
-        redlock.inspect().await[0].result,
-        Err(Refusal::Unreachable(_))
-    ));
+    assert!(matches!(redlock.inspect().await[0].result, Err(Refusal::Unreachable(_))));
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 
@@ -575,19 +499,13 @@ async fn a_frozen_node_is_unreachable_within_a_second_or_two() {
 async fn an_even_number_of_nodes_is_refused_with_the_reason() {
     let client = redis::Client::open("redis://127.0.0.1:1").expect("a valid URL");
     let start = |number: usize| {
-        let address = |index| NodeAddress {
-            name: format!("redis{index}"),
-            client: client.clone(),
-        };
+        let address = |index| NodeAddress { name: format!("redis{index}"), client: client.clone() };
         Redlock::start((0..number).map(address).collect(), SETTINGS, Arc::new(|_| ())).err()
     };
     assert_eq!(start(0), Some(SetupError::NoNode));
     assert_eq!(start(4), Some(SetupError::EvenNodes(4)));
     let message = SetupError::EvenNodes(4).to_string();
-    assert!(
-        message.contains("tolerates no more failures than one of 3"),
-        "{message}"
-    );
+    assert!(message.contains("tolerates no more failures than one of 3"), "{message}");
     assert_eq!(start(3), None);
     assert_eq!(quorum::quorum(3), 2);
 }

@@ -1,0 +1,73 @@
+//! What a decided batch writes.
+
+use std::collections::HashMap;
+
+use super::Engine;
+use super::decide::{Decided, Verdict};
+use crate::domain::{AggregateId, Domain};
+use crate::job::{Job, Origin};
+use crate::metrics::OutcomeLabel;
+use crate::plan::Planned;
+use crate::projection::Change;
+use crate::store::{Append, Receipt, Transaction};
+
+/// What the batch writes: read models from the states, receipts from the verdicts, and the events.
+pub(super) fn transaction<D: Domain>(
+    engine: &Engine<D>,
+    jobs: &[Planned<Job<D>>],
+    decided: &Decided<D>,
+) -> Transaction {
+    let mut transaction = Transaction { read_only: decided.read_only.clone(), ..Transaction::default() };
+    for (planned, verdict) in jobs.iter().zip(&decided.verdicts) {
+        let (outcome, reason, events) = match verdict {
+            Verdict::Applied { count: 0, .. } => (OutcomeLabel::Applied, None, None),
+            Verdict::Applied { first, count } => (OutcomeLabel::Applied, None, Some((*first as u64, *count as u64))),
+            Verdict::Rejected(reason) => (OutcomeLabel::Rejected, Some((*reason).to_owned()), None),
+            Verdict::Expired => (OutcomeLabel::Expired, None, None),
+            Verdict::Dead(dead) => (OutcomeLabel::Dead, Some(dead.reason()), None),
+            Verdict::Duplicate(_) | Verdict::Repeats(_) | Verdict::IdReused | Verdict::NotDue(_) | Verdict::Again => {
+                continue;
+            }
+        };
+        let (job, fingerprint) = (planned.job.id, planned.job.fingerprint);
+        transaction.receipts.push(Receipt { job, outcome: outcome.as_str(), reason, events, fingerprint });
+    }
+    let mut by_aggregate: HashMap<&AggregateId, Vec<D::Event>> = HashMap::new();
+    for versioned in &decided.events {
+        let (job, new) = (&jobs[versioned.job].job, &versioned.new);
+        by_aggregate.entry(&new.aggregate).or_default().push(new.event.clone());
+        transaction.events.push(Append {
+            aggregate: new.aggregate.clone(),
+            version: versioned.version,
+            job: job.id,
+            index: versioned.index,
+            event: D::encode(&new.event),
+            metadata: metadata(job),
+        });
+    }
+    let mut changes: Vec<Change<'_, D>> = by_aggregate
+        .iter()
+        .filter_map(|(aggregate, events)| {
+            let (state, version) = (decided.states.get(aggregate)?, *decided.versions.get(aggregate)?);
+            Some(Change { aggregate, version, state, events })
+        })
+        .collect();
+    changes.sort_by(|a, b| a.aggregate.cmp(b.aggregate));
+    for projection in &engine.projections {
+        projection.write(&changes, &mut transaction.projections);
+    }
+    transaction
+}
+
+/// What an event says of where it comes from.
+fn metadata<D: Domain>(job: &Job<D>) -> String {
+    #[derive(serde::Serialize)]
+    struct Metadata<'a> {
+        job: String,
+        #[serde(flatten)]
+        origin: &'a Origin,
+    }
+    let metadata = Metadata { job: job.id.to_string(), origin: &job.origin };
+    // Text and optional text cannot fail to be written as JSON.
+    serde_json::to_string(&metadata).unwrap_or_default()
+}

@@ -1,0 +1,118 @@
+//! One effect per job, whatever happens to its deliveries.
+
+use crate::world::{World, eventually};
+
+#[tokio::test]
+async fn a_job_sent_a_hundred_times_by_two_producers_has_one_effect() {
+    let world = World::new().await;
+    let pen = world.id("pen");
+    let (first, second) = (world.daemon(&[]).await, world.daemon(&[]).await);
+    world.item_on_sale(&pen, 0).await;
+    let (id, reply) = (world.id("job"), format!("reply:{}", world.prefix));
+    let send = async || {
+        for _ in 0..50 {
+            world.push_with("item.restock", &pen, r#"{"quantity":3}"#, &[("id", &id), ("reply", &reply)]).await;
+        }
+    };
+    tokio::join!(send(), send());
+    world.drained().await;
+    let replies = eventually("a reply for every delivery", async || {
+        Some(world.entries(&reply).await).filter(|replies| replies.len() >= 100)
+    })
+    .await;
+    assert!(replies.iter().all(|reply| *reply == replies[0]), "every reply repeats the first outcome: {replies:?}");
+    assert_eq!(replies[0]["outcome"], "applied");
+    assert_eq!(world.history("item", &pen).await.len(), 3, "registered, on sale, restocked once");
+    drop((first, second));
+}
+
+#[tokio::test]
+async fn sigterm_finishes_what_is_in_flight_and_hands_the_rest_to_a_peer() {
+    let world = World::new().await;
+    let pen = world.id("pen");
+    let mut leaving = world.daemon(&[]).await;
+    world.item_on_sale(&pen, 0).await;
+    for _ in 0..500 {
+        world.push("item.restock", &pen, r#"{"quantity":1}"#).await;
+    }
+    assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_words());
+    // Entries that were handed back are claimable at once, although claim_after is 30 s.
+    let _peer = world.daemon(&[]).await;
+    world.drained().await;
+    assert_eq!(world.history("item", &pen).await.len(), 502);
+    let keys: Vec<String> =
+        redis::cmd("KEYS").arg(format!("lock:item:{pen}")).query_async(&mut world.redis.clone()).await.expect("KEYS");
+    assert!(keys.is_empty(), "no lock is left behind: {keys:?}");
+}
+
+#[tokio::test]
+async fn several_streams_are_read_through_a_small_hand_and_none_waits_to_be_claimed() {
+    let world = World::new().await;
+    let other = format!("{}:more", world.stream);
+    let names = format!("{},{other}", world.stream);
+    let small = [
+        ("LOCKKEEPER_STREAM_NAMES", names.as_str()),
+        ("LOCKKEEPER_STREAM_PREFETCH", "10"),
+        ("LOCKKEEPER_STREAM_READ_COUNT", "10"),
+        ("LOCKKEEPER_BATCH_MAX_JOBS", "10"),
+    ];
+    let (pen, ink) = (world.id("pen"), world.id("ink"));
+    let daemon = world.daemon(&small).await;
+    world.item_on_sale(&pen, 0).await;
+    world.item_on_sale(&ink, 0).await;
+    let mut pipeline = redis::pipe();
+    for _ in 0..100 {
+        for (stream, key) in [(&world.stream, &pen), (&other, &ink)] {
+            let command = pipeline.cmd("XADD").arg(stream).arg("*").arg("type").arg("item.restock");
+            command.arg("key").arg(key).arg("data").arg(r#"{"quantity":1}"#).ignore();
+        }
+    }
+    pipeline.query_async::<()>(&mut world.redis.clone()).await.expect("the jobs are pushed");
+    for key in [&pen, &ink] {
+        eventually("every job of both streams has run", async || {
+            (world.history("item", key).await.len() == 102).then_some(())
+        })
+        .await;
+    }
+    for stream in [&world.stream, &other] {
+        let claimed = format!(r#"lockkeeper_jobs_fetched_total{{queue="{stream}",source="claimed"}}"#);
+        assert_eq!(daemon.metric(&claimed).await, Some(0.0), "an entry of {stream} was read and then forgotten");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_a_foreign_lock_lets_the_others_go_on() {
+    let world = World::new().await;
+    let (held, free) = (world.id("held"), world.id("free"));
+    let _daemon = world.daemon(&[]).await;
+    world.item_on_sale(&held, 0).await;
+    world.item_on_sale(&free, 0).await;
+    let key = format!("lock:item:{held}");
+    for node in &world.lock_nodes {
+        let client = redis::Client::open(node.as_str()).expect("the node's URL");
+        let mut node = client.get_multiplexed_async_connection().await.expect("the node answers");
+        let set = eventually("the daemon has let go of the key", async || {
+            let set: Option<String> = redis::cmd("SET")
+                .arg(&key)
+                .arg("somebody else")
+                .arg("NX")
+                .arg("PX")
+                .arg(600_000)
+                .query_async(&mut node)
+                .await
+                .ok()?;
+            set
+        });
+        set.await;
+    }
+    let waits = world.push("item.restock", &held, r#"{"quantity":1}"#).await;
+    let goes = world.push("item.restock", &free, r#"{"quantity":1}"#).await;
+    assert_eq!(world.receipt(goes).await.outcome, "applied");
+    assert!(world.store.read(&[waits], &[]).await.expect("a read").receipts.is_empty(), "the lock is respected");
+    for node in &world.lock_nodes {
+        let client = redis::Client::open(node.as_str()).expect("the node's URL");
+        let mut node = client.get_multiplexed_async_connection().await.expect("the node answers");
+        redis::cmd("DEL").arg(&key).query_async::<()>(&mut node).await.expect("DEL");
+    }
+    assert_eq!(world.receipt(waits).await.outcome, "applied");
+}

@@ -1,0 +1,255 @@
+//! The engine with a domain of ten lines: what happens when somebody else writes in between, when the database refuses, and
+//! when the domain panics.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use lockkeeper::batch::{self, BrokerClock, Cache, Ended, Engine, Incidents};
+use lockkeeper::domain::{
+    AggregateId, Domain, EncodedEvent, Malformed, NewEvent, Rejection, States, Targets, Undecodable,
+};
+use lockkeeper::job::{self, Entry, EntryId, Job};
+use lockkeeper::lock::{NodeAddress, Redlock, Settings};
+use lockkeeper::metrics::Metrics;
+use lockkeeper::plan::Planned;
+use lockkeeper::projection::{Change, Projection};
+use lockkeeper::store::sql::Sql;
+use sqlx::{Connection, MySqlConnection};
+
+use crate::world::World;
+
+/// Counts up to a limit.
+struct Counter;
+
+impl Domain for Counter {
+    type Command = (AggregateId, u64);
+    type Event = u64;
+    type State = u64;
+
+    const AGGREGATES: &'static [&'static str] = &["counter"];
+    const JOBS: &'static [&'static str] = &["counter.add", "counter.panic"];
+    const EVENTS: &'static [&'static str] = &["counter.added"];
+    const REJECTIONS: &'static [&'static str] = &["too_much"];
+
+    fn subject(_: &str) -> Option<&'static str> {
+        Some("counter")
+    }
+
+    fn command(job_type: &str, key: &str, _: u16, data: &str) -> Result<Self::Command, Malformed> {
+        let by = if job_type == "counter.panic" {
+            u64::MAX
+        } else {
+            data.parse().map_err(|_| Malformed::new("data", "is no number"))?
+        };
+        Ok((AggregateId::new("counter", key), by))
+    }
+
+    fn targets(command: &Self::Command) -> Targets {
+        Targets::Known(vec![command.0.clone()])
+    }
+
+    fn resolve(command: &Self::Command, _: &u64) -> Vec<AggregateId> {
+        vec![command.0.clone()]
+    }
+
+    fn decide((counter, by): &Self::Command, states: &States<'_, u64>) -> Result<Vec<NewEvent<u64>>, Rejection> {
+        assert!(*by != u64::MAX, "a bug in the domain");
+        match states.get(counter) + by {
+            11.. => Err(Rejection("too_much")),
+            _ => Ok(vec![NewEvent { aggregate: counter.clone(), event: *by }]),
+        }
+    }
+
+    fn evolve(state: &mut u64, event: &u64) {
+        // A negative number of the second writer takes everything back.
+        *state = if *event == 0 { 0 } else { *state + event };
+    }
+
+    fn encode(event: &u64) -> EncodedEvent {
+        EncodedEvent { event_type: "counter.added", schema_version: 1, payload: event.to_string() }
+    }
+
+    fn decode(event_type: &str, schema_version: u16, payload: &[u8]) -> Result<u64, Undecodable> {
+        std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok()).ok_or_else(|| Undecodable {
+            event_type: event_type.to_owned(),
+            schema_version,
+            problem: "no number".to_owned(),
+        })
+    }
+}
+
+/// Runs between decision and commit, which is when projections are asked for their statements: here a second writer gets
+/// its chance, or a statement is added that the database refuses.
+struct InBetween {
+    times: AtomicUsize,
+    act: Box<dyn Fn(usize, &mut Sql) + Send + Sync>,
+}
+
+impl Projection<Counter> for InBetween {
+    fn name(&self) -> &'static str {
+        "in_between"
+    }
+
+    fn write(&self, _: &[Change<'_, Counter>], sql: &mut Sql) {
+        (self.act)(self.times.fetch_add(1, Ordering::SeqCst), sql);
+    }
+}
+
+fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'static) -> Engine<Counter> {
+    let client = redis::Client::open(world.lock_nodes[0].as_str()).expect("a lock node's URL");
+    let settings = Settings { ttl: Duration::from_secs(20), node_timeout: Duration::from_secs(5) };
+    let nodes = vec![NodeAddress { name: "redis1".into(), client }];
+    Engine {
+        store: world.store.clone(),
+        max_packet: 1 << 24,
+        locks: Redlock::start(nodes, settings, Arc::new(|_| {})).expect("one node"),
+        projections: vec![Box::new(InBetween { times: AtomicUsize::new(0), act: Box::new(act) })],
+        cache: Cache::new(NonZeroUsize::MIN),
+        clock: BrokerClock::default(),
+        metrics: Arc::new(Metrics::new().expect("metrics")),
+        incidents: Incidents::default(),
+    }
+}
+
+/// A planned job, as if it had been read and planned.
+fn planned(job_type: &str, key: &str, data: &str, turn: u64) -> Planned<Job<Counter>> {
+    let fields = [("type", job_type), ("key", key), ("data", data)];
+    let fields = fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).to_vec();
+    let id = EntryId { ms: turn, seq: u64::from(uuid::Uuid::new_v4().as_fields().0) };
+    let job = job::decode::<Counter>(&Entry { stream: "jobs".into(), id, fields }, 1000);
+    let aggregates = vec![AggregateId::new("counter", key)];
+    Planned { turn, id: job.id, aggregates, bytes: job.bytes, company: usize::MAX, tries: 0, job }
+}
+
+/// The lock nodes connect in the background: the first tries may find none.
+async fn run(engine: &Engine<Counter>, jobs: Vec<Planned<Job<Counter>>>) -> Ended<Counter> {
+    crate::world::eventually("the lock node is connected", async || engine.locks.nodes()[0].up.then_some(())).await;
+    batch::run(engine, jobs).await
+}
+
+fn outcomes(ended: &Ended<Counter>) -> Vec<String> {
+    let told = |told: &batch::Told| match &told.reason {
+        Some(reason) => format!("{}: {reason}", told.outcome),
+        None => told.outcome.clone(),
+    };
+    ended.settled.iter().map(|settled| told(&settled.told)).collect()
+}
+
+/// Writes an event as another program would: its own position, the next version, no lock.
+fn write_aside(database: &str, key: &str, version: u64, payload: u64) {
+    let (database, statement) = (
+        database.to_owned(),
+        format!(
+            "START TRANSACTION; UPDATE event_sequence SET position = LAST_INSERT_ID(position + 1) WHERE id = 1; \
+         INSERT INTO events VALUES (LAST_INSERT_ID(), 'counter', '{key}', {version}, UNHEX(REPLACE(UUID(), '-', '')), \
+         'counter.added', 1, '{payload}', '{{}}', UTC_TIMESTAMP(6)); COMMIT"
+        ),
+    );
+    let write = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut connection = MySqlConnection::connect(&database).await.expect("the database answers");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+                .execute(&mut connection)
+                .await
+                .expect("the second writer writes");
+        });
+    };
+    std::thread::spawn(write).join().expect("the second writer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_somebody_else_wrote_in_between_is_decided_on_again() {
+    let world = World::new().await;
+    let (key, database) = (world.id("c"), world.database.clone());
+    let (name, seen) = (key.clone(), Arc::new(AtomicUsize::new(0)));
+    let tries = seen.clone();
+    let engine = engine(&world, move |time, _| {
+        tries.fetch_add(1, Ordering::SeqCst);
+        if time == 0 {
+            write_aside(&database, &name, 1, 8);
+        }
+    });
+    let ended = run(&engine, vec![planned("counter.add", &key, "2", 1), planned("counter.add", &key, "3", 2)]).await;
+    assert_eq!(outcomes(&ended), ["applied", "rejected: too_much"], "decided on the state with the other's 8 in it");
+    assert_eq!(seen.load(Ordering::SeqCst), 2, "one conflict, one success");
+    let history = world.history("counter", &key).await;
+    assert_eq!(history.iter().map(|event| (event.position, event.version)).collect::<Vec<_>>(), [(1, 1), (2, 2)]);
+    assert!(engine.metrics.render().contains(r#"lockkeeper_store_conflicts_total{kind="version"} 1"#));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_on_a_state_that_somebody_else_changed_in_between_is_decided_on_again() {
+    let world = World::new().await;
+    let (key, database) = (world.id("c"), world.database.clone());
+    let name = key.clone();
+    let engine = engine(&world, move |time, _| {
+        if time == 1 {
+            // The count starts anew, so what was too much is not any more.
+            write_aside(&database, &name, 2, 0);
+        }
+    });
+    assert_eq!(outcomes(&run(&engine, vec![planned("counter.add", &key, "9", 1)]).await), ["applied"]);
+    let ended = run(&engine, vec![planned("counter.add", &key, "5", 2)]).await;
+    assert_eq!(outcomes(&ended), ["applied"], "the rejection rested on a state that was gone");
+    assert!(engine.metrics.render().contains(r#"lockkeeper_store_conflicts_total{kind="head"} 1"#));
+    assert_eq!(world.history("counter", &key).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_the_domain_costs_that_job_alone() {
+    let world = World::new().await;
+    let key = world.id("c");
+    let engine = engine(&world, |_, _| {});
+    let jobs = ["1", "2"].iter().enumerate().map(|(turn, by)| planned("counter.add", &key, by, turn as u64));
+    let mut jobs: Vec<_> = jobs.collect();
+    jobs.insert(1, planned("counter.panic", &key, "", 9));
+    let ended = run(&engine, jobs).await;
+    let expected = "dead: panicked: the domain's code panicked: a bug in the domain";
+    assert_eq!(outcomes(&ended), ["applied", expected, "applied"]);
+}
+
+/// A statement that every server refuses in strict mode: the text is too long for its column.
+fn refused(sql: &mut Sql) {
+    sql.raw("INSERT INTO receipts (job_id, outcome, fingerprint, recorded_at) VALUES ")
+        .raw("('x', 'an outcome that does not fit into sixteen', 'x', UTC_TIMESTAMP(6)); ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_the_database_refuses_goes_back_and_a_job_alone_is_dead() {
+    let world = World::new().await;
+    let key = world.id("c");
+    // The first two transactions are refused, and the receipt of the dead job gets through.
+    let engine = engine(&world, |time, sql| {
+        if time < 2 {
+            refused(sql)
+        }
+    });
+    let ended = run(&engine, vec![planned("counter.add", &key, "1", 1), planned("counter.add", &key, "2", 2)]).await;
+    assert!(ended.settled.is_empty(), "which of the two it is cannot be known yet");
+    assert!(ended.back.iter().all(|(_, why)| *why == batch::Back::Refused));
+    let ended = run(&engine, vec![planned("counter.add", &key, "1", 3)]).await;
+    assert!(outcomes(&ended)[0].starts_with("dead: cannot_commit: "), "{:?}", outcomes(&ended));
+    assert!(world.history("counter", &key).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_are_dense_although_transactions_fail_and_two_engines_write() {
+    let world = World::new().await;
+    let (one, two) = (engine(&world, |_, _| {}), engine(&world, |_, _| {}));
+    let keys: Vec<String> = (0..20).map(|n| world.id(n)).collect();
+    let work = async |engine: &Engine<Counter>, half: usize| {
+        for round in 0..10 {
+            let keys = keys.iter().skip(half).step_by(2);
+            let jobs = keys.map(|key| planned("counter.add", key, "1", round)).collect();
+            let ended = run(engine, jobs).await;
+            assert!(ended.back.is_empty(), "{:?}", ended.back.iter().map(|(_, why)| why).collect::<Vec<_>>());
+        }
+    };
+    tokio::join!(work(&one, 0), work(&two, 1));
+    let events = world.store.events_from(0, 1000).await.expect("the log");
+    let positions: Vec<u64> = events.iter().map(|event| event.position).collect();
+    assert_eq!(positions, (1..=200).collect::<Vec<u64>>());
+}

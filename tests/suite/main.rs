@@ -1,0 +1,12 @@
+//! The daemon against real servers. Each test has a database, a stream and ids of its own.
+
+mod delivery;
+mod engine;
+mod input;
+mod layers;
+mod load;
+mod lock;
+mod producers;
+mod shop;
+mod startup;
+mod world;

@@ -1,0 +1,284 @@
+//! What a test runs in: servers shared by all tests, and a database, a stream and ids that are its own.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use lockkeeper::dev::servers::{Options, Process, Servers, free_port};
+use lockkeeper::job::JobId;
+use lockkeeper::store::{Recorded, Store, StoredReceipt};
+use redis::aio::MultiplexedConnection;
+use sqlx::{Connection, MySqlConnection};
+
+/// How long a condition may take to come true. The machine may be slow; nothing is ever waited for longer than it takes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The servers of this test run: throwaway ones, or those that the environment names.
+struct Shared {
+    mysql: String,
+    redis: String,
+    lock_nodes: Vec<String>,
+    /// The last thing to go: it ends with the process, which makes the servers and their folder go away.
+    servers: Option<Servers>,
+}
+
+fn shared() -> &'static Shared {
+    static SHARED: OnceLock<Shared> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let given = |name: &str| std::env::var(name).ok();
+        if let (Some(mysql), Some(redis)) = (given("LOCKKEEPER_TEST_MYSQL_URL"), given("LOCKKEEPER_TEST_REDIS_URL")) {
+            return Shared { mysql, lock_nodes: vec![redis.clone()], redis, servers: None };
+        }
+        // A thread of its own, since a runtime cannot be started within another.
+        let start = || {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            let servers = runtime.block_on(Servers::start(Options::default())).expect("the throwaway servers start");
+            // The tasks that serve the servers' pipes live in it.
+            std::mem::forget(runtime);
+            servers
+        };
+        let servers = std::thread::spawn(start).join().expect("the servers' thread");
+        Shared {
+            mysql: servers.database.url("").trim_end_matches('/').to_owned(),
+            redis: servers.broker.url(),
+            lock_nodes: servers.lock_nodes.iter().map(|node| node.url()).collect(),
+            servers: Some(servers),
+        }
+    })
+}
+
+/// One test's surroundings.
+pub struct World {
+    /// URL of a database that only this test uses.
+    pub database: String,
+    /// URL of the broker.
+    pub broker: String,
+    /// URLs of the lock nodes.
+    pub lock_nodes: Vec<String>,
+    /// A stream that only this test uses.
+    pub stream: String,
+    /// Makes ids that no other test uses.
+    pub prefix: String,
+    pub redis: MultiplexedConnection,
+    pub store: Store,
+    folder: std::sync::Arc<lockkeeper::dev::servers::Folder>,
+}
+
+impl World {
+    /// Surroundings with an empty, migrated database.
+    pub async fn new() -> Self {
+        let shared = shared();
+        let prefix = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..10]);
+        let name = format!("lk_{prefix}");
+        let mut root = MySqlConnection::connect(&shared.mysql).await.expect("the database server answers");
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::raw_sql(create).execute(&mut root).await.expect("a database for this test");
+        let database = with_database(&shared.mysql, &name);
+        let store = Store::connect(&database, 4, Duration::from_secs(10)).await.expect("the database answers");
+        store.migrate().await.expect("the migrations apply");
+        let client = redis::Client::open(shared.redis.as_str()).expect("the broker's URL");
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
+        let redis = client.get_multiplexed_async_connection_with_config(&config).await.expect("the broker answers");
+        let folder = match &shared.servers {
+            Some(servers) => servers.folder().clone(),
+            None => lockkeeper::dev::servers::Folder::temporary().expect("a temporary folder"),
+        };
+        let (broker, lock_nodes) = (shared.redis.clone(), shared.lock_nodes.clone());
+        Self { database, broker, lock_nodes, stream: format!("jobs:{prefix}"), prefix, redis, store, folder }
+    }
+
+    /// An id that only this test uses.
+    pub fn id(&self, name: impl std::fmt::Display) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    /// The environment of a daemon in this world.
+    pub fn environment(&self) -> HashMap<String, String> {
+        let mut environment: HashMap<String, String> = [
+            ("DATABASE_URL", self.database.clone()),
+            ("LOCKKEEPER_STREAM_URL", self.broker.clone()),
+            ("LOCKKEEPER_LOCK_NODES", self.lock_nodes.join(",")),
+            ("LOCKKEEPER_STREAM_NAMES", self.stream.clone()),
+            ("LOCKKEEPER_LOG_FORMAT", "text".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        let port = free_port().expect("a free port");
+        environment.insert("LOCKKEEPER_HTTP_LISTEN".into(), format!("127.0.0.1:{port}"));
+        environment
+    }
+
+    /// A running daemon with this beside the usual environment; ready when this returns.
+    pub async fn daemon(&self, extra: &[(&str, &str)]) -> Daemon {
+        let mut environment = self.environment();
+        environment.extend(extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let listen = environment["LOCKKEEPER_HTTP_LISTEN"].clone();
+        let pairs: Vec<(&str, &str)> =
+            environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let name = format!("daemon-{}", uuid::Uuid::new_v4().simple());
+        let program = Path::new(env!("CARGO_BIN_EXE_lockkeeper"));
+        let process = Process::start(&self.folder, &name, program, &["run"], &pairs).expect("the daemon starts");
+        let mut daemon = Daemon { process, listen };
+        daemon.await_ready().await;
+        daemon
+    }
+
+    /// Pushes one entry as it is, and returns its id in the stream.
+    pub async fn push_raw(&self, fields: &[(&[u8], &[u8])]) -> String {
+        let mut command = redis::cmd("XADD");
+        command.arg(&self.stream).arg("*");
+        fields.iter().for_each(|(name, value)| {
+            command.arg(*name).arg(*value);
+        });
+        command.query_async(&mut self.redis.clone()).await.expect("XADD")
+    }
+
+    /// Pushes one job and returns its id.
+    pub async fn push(&self, job_type: &str, key: &str, data: &str) -> JobId {
+        self.push_with(job_type, key, data, &[]).await
+    }
+
+    /// Pushes one job with further fields and returns its id.
+    pub async fn push_with(&self, job_type: &str, key: &str, data: &str, more: &[(&str, &str)]) -> JobId {
+        let given = more.iter().find(|(name, _)| *name == "id").map(|(_, id)| (*id).to_owned());
+        let id = given.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let mut fields = vec![("type", job_type), ("key", key), ("data", data)];
+        if given.is_none() {
+            fields.push(("id", &id));
+        }
+        fields.extend_from_slice(more);
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        self.push_raw(&fields).await;
+        JobId::from_text(&id)
+    }
+
+    /// The receipt of `job`, once it is there.
+    pub async fn receipt(&self, job: JobId) -> StoredReceipt {
+        eventually(&format!("job {job} has a receipt"), async || {
+            let snapshot = self.store.read(&[job], &[]).await.ok()?;
+            snapshot.receipts.get(&job).cloned()
+        })
+        .await
+    }
+
+    /// Pushes a job and waits for its end: its outcome, or `rejected: why`.
+    pub async fn outcome(&self, job_type: &str, key: &str, data: &str) -> String {
+        let job = self.push(job_type, key, data).await;
+        told(&self.receipt(job).await)
+    }
+
+    /// Registers an item that is on sale.
+    pub async fn item_on_sale(&self, item: &str, stock: u32) {
+        let data = format!(
+            r#"{{"name":"{item}","supply_price":"10.000","vat":"1.000","is_tax_free":false,"stock":{stock},"member_id":1}}"#
+        );
+        assert_eq!(self.outcome("item.register", item, &data).await, "applied");
+        assert_eq!(self.outcome("item.allow_sale", item, "{}").await, "applied");
+    }
+
+    /// The history of an aggregate as `type v1` and so on.
+    pub async fn history(&self, kind: &str, id: &str) -> Vec<Recorded> {
+        self.store.history(kind, id).await.expect("the history is read")
+    }
+
+    /// Waits until nothing is left of this world's stream: not an entry, and nothing pending.
+    pub async fn drained(&self) {
+        eventually("the stream is empty and nothing is pending", async || {
+            let length: u64 = redis::cmd("XLEN").arg(&self.stream).query_async(&mut self.redis.clone()).await.ok()?;
+            let mut pending = redis::cmd("XPENDING");
+            pending.arg(&self.stream).arg("lockkeeper");
+            let pending: (u64, redis::Value, redis::Value, redis::Value) =
+                pending.query_async(&mut self.redis.clone()).await.ok()?;
+            (length == 0 && pending.0 == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// All entries of a stream, as fields by name.
+    pub async fn entries(&self, stream: &str) -> Vec<HashMap<String, String>> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(stream).arg("-").arg("+");
+        let entries: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> =
+            command.query_async(&mut self.redis.clone()).await.expect("XRANGE");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let fields = |fields: Vec<_>| fields.into_iter().map(|(name, value)| (text(name), text(value))).collect();
+        entries.into_iter().map(|(_, values)| fields(values)).collect()
+    }
+
+    /// A connection of its own to this world's database.
+    pub async fn sql(&self) -> MySqlConnection {
+        MySqlConnection::connect(&self.database).await.expect("the database answers")
+    }
+}
+
+/// `mysql://user@host:port` with a database name, before any options.
+fn with_database(server: &str, name: &str) -> String {
+    match server.split_once('?') {
+        Some((server, options)) => format!("{}/{name}?{options}", server.trim_end_matches('/')),
+        None => format!("{}/{name}", server.trim_end_matches('/')),
+    }
+}
+
+/// A receipt in a word, or in two with its reason.
+pub fn told(receipt: &StoredReceipt) -> String {
+    match &receipt.reason {
+        Some(reason) => format!("{}: {reason}", receipt.outcome),
+        None => receipt.outcome.clone(),
+    }
+}
+
+/// A daemon process; it is killed when it goes out of scope.
+pub struct Daemon {
+    pub process: Process,
+    pub listen: String,
+}
+
+impl Daemon {
+    async fn await_ready(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.get("/readyz").await.is_some_and(|(status, _)| status == 200) {
+            let ended = self.process.exit_status();
+            assert!(ended.is_none(), "the daemon ended with {ended:?}:\n{}", self.process.last_words());
+            assert!(Instant::now() < deadline, "the daemon is not ready:\n{}", self.process.last_words());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Status and body of a GET, `None` when nobody answers.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut socket = tokio::net::TcpStream::connect(&self.listen).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// The value of a metric's series, as it is spelled on `/metrics`.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics").await?;
+        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Sends SIGTERM and returns the exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        self.process.signal("TERM").expect("SIGTERM is sent");
+        self.process.finished(PATIENCE).await.expect("the daemon ends").code()
+    }
+}
+
+/// Waits until `condition` gives something. Fails with `what` was expected.
+pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
