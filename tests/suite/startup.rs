@@ -131,7 +131,8 @@ async fn a_missing_grant_is_exit_77_and_named() {
     let database = world.database.rsplit('/').next().unwrap_or_default().to_owned();
     let user = format!("reader_{}", world.prefix);
     let host = "'127.0.0.1'";
-    let create = format!("CREATE USER '{user}'@{host} IDENTIFIED BY 'canary'; GRANT SELECT ON {database}.* TO '{user}'@{host}");
+    let create =
+        format!("CREATE USER '{user}'@{host} IDENTIFIED BY 'canary'; GRANT SELECT ON {database}.* TO '{user}'@{host}");
     sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut root).await.expect("an account that may only read");
     let mut environment = world.environment();
     let server = world.database.split('@').nth(1).expect("user@host");
