@@ -52,7 +52,8 @@ impl BrokerError {
 
     /// True when the broker says no to our name, password or rights; waiting does not help.
     pub fn is_denied(&self) -> bool {
-        matches!(self.0.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+        self.0.kind() == redis::ErrorKind::AuthenticationFailed
+            || matches!(self.0.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
     }
 }
 
