@@ -229,9 +229,9 @@ async fn attempt_once<D: Domain>(
     let aggregates: HashSet<_> = jobs.iter().flat_map(|planned| planned.aggregates.iter().cloned()).collect();
     let (ids, aggregates): (Vec<_>, Vec<_>) = (ids.into_iter().collect(), aggregates.into_iter().collect());
     let known = load::load(engine, &ids, &aggregates).await?;
-    jobs.iter()
-        .filter_map(|planned| planned.job.subject.as_ref())
-        .for_each(|subject| fail::point("decide", &subject.id));
+    for job in jobs.iter().map(|planned| &planned.job).filter(|job| job.work.is_ok()) {
+        fail::point("decide", job.subject.as_ref().map_or("", |subject| &subject.id));
+    }
     let decided = decide(jobs, known, engine.clock.now_ms());
     let transaction = transaction(engine, jobs, &decided);
     if lease.is_some_and(|lease| lease.remaining().is_zero()) {

@@ -12,8 +12,11 @@ use crate::job::{Entry, EntryId};
 pub struct Hand {
     size: u32,
     room: Arc<Semaphore>,
-    held: Arc<Mutex<HashMap<(Arc<str>, EntryId), Held>>>,
+    held: Arc<Mutex<Entries>>,
 }
+
+/// Entries by their stream and id.
+type Entries = HashMap<(Arc<str>, EntryId), Held>;
 
 /// What is kept of an entry in hand.
 #[derive(Debug)]
@@ -95,7 +98,7 @@ impl Hand {
     }
 
     /// A panic elsewhere cannot have left it half changed: each change is one call.
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Arc<str>, EntryId), Held>> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -248,9 +248,9 @@ pub async fn keep_alive(broker: Broker, hand: Hand, heartbeat: Duration) {
 struct Failures(u32);
 
 impl Failures {
-    /// From 100 ms to 3.2 s, with jitter, so that a fleet does not come back at one moment.
+    /// From 100 ms to 1.6 s, with jitter, so that a fleet does not come back at one moment.
     fn next_delay(&mut self) -> Duration {
-        let delay = Duration::from_millis(100 << self.0.min(5));
+        let delay = Duration::from_millis(100 << self.0.min(4));
         self.0 += 1;
         delay.mul_f64(rand::random_range(0.5..=1.0))
     }

@@ -137,6 +137,8 @@ impl<D: Domain> Dispatcher<D> {
                 let detail = format!("work on it was started {deliveries} times and never came to an end");
                 job.work = Err(Dead::new(DeadCode::MaxDeliveries, detail));
             }
+            // A job that is dead is not started.
+            job.counted |= job.work.is_err();
             // From its second redelivery on it runs alone, so that the jobs beside it are not counted down with it.
             let alone = deliveries >= 2 && job.work.is_ok();
             let targets = targets(&job);
@@ -147,14 +149,14 @@ impl<D: Domain> Dispatcher<D> {
 
     fn start_batches(&mut self) {
         while self.running.len() < self.settings.in_flight {
-            let batch = self.plan.next_batch(Instant::now(), self.settings.limits);
+            let mut batch = self.plan.next_batch(Instant::now(), self.settings.limits);
             if batch.is_empty() {
                 return;
             }
             self.in_flight_jobs += batch.len();
             let (engine, broker) = (self.engine.clone(), self.broker.clone());
             self.running.spawn(async move {
-                match count_starts(&broker, &batch).await {
+                match count_starts(&broker, &mut batch).await {
                     Ok(()) => batch::run(&engine, batch).await,
                     Err(error) => {
                         tracing::warn!(%error, jobs = batch.len(), "the start of claimed jobs cannot be counted; they wait");
@@ -241,15 +243,16 @@ impl<D: Domain> Dispatcher<D> {
     }
 }
 
-/// Counts a start of those jobs of the batch that were delivered before; a first delivery is counted by its read.
-async fn count_starts<D: Domain>(broker: &Broker, batch: &[Planned<Job<D>>]) -> Result<(), BrokerError> {
-    let mut claimed: BTreeMap<&str, Vec<EntryId>> = BTreeMap::new();
-    for job in batch.iter().map(|planned| &planned.job).filter(|job| job.deliveries.is_some()) {
-        claimed.entry(&job.stream).or_default().push(job.entry);
+/// Counts the start of those jobs of the batch that were claimed, once for all their tries in this process.
+async fn count_starts<D: Domain>(broker: &Broker, batch: &mut [Planned<Job<D>>]) -> Result<(), BrokerError> {
+    let mut claimed: BTreeMap<Arc<str>, Vec<EntryId>> = BTreeMap::new();
+    for job in batch.iter().map(|planned| &planned.job).filter(|job| !job.counted) {
+        claimed.entry(job.stream.clone()).or_default().push(job.entry);
     }
     for (stream, ids) in claimed {
-        broker.count_starts(stream, &ids).await?;
+        broker.count_starts(&stream, &ids).await?;
     }
+    batch.iter_mut().for_each(|planned| planned.job.counted = true);
     Ok(())
 }
 

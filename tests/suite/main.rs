@@ -6,6 +6,7 @@ mod input;
 mod layers;
 mod load;
 mod lock;
+mod outages;
 mod producers;
 mod recovery;
 mod shop;
