@@ -19,7 +19,7 @@ use crate::plan::Limits;
 use crate::projection::Projection;
 use crate::store::{MigrateError, Outage, SchemaState, Store, StoreError};
 use crate::stream::{self, Broker, BrokerError};
-use crate::worker::{self, Dispatcher, Hand, Intake};
+use crate::worker::{self, Dispatcher, Drained, Hand, Intake};
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -234,21 +234,78 @@ impl<D: Domain> Daemon<D> {
             metrics: intake_metrics,
             read_count,
         };
-        let dispatcher = Dispatcher::new(engine.clone(), broker, hand, lifecycle.clone(), settings(config));
-        let mut loops: JoinSet<Result<&str, worker::Broken>> = JoinSet::new();
-        loops.spawn(async move { dispatcher.run(entries).await.map(|_| "dispatcher") });
+        let (alive_broker, alive_hand, heartbeat) = (broker.clone(), hand.clone(), config.stream.heartbeat);
+        beside.spawn(async move {
+            worker::keep_alive(alive_broker, alive_hand, heartbeat).await;
+            "keep_alive"
+        });
+        let dispatcher =
+            Dispatcher::new(engine.clone(), broker.clone(), hand.clone(), lifecycle.clone(), settings(config));
+        let mut loops: Loops = JoinSet::new();
+        loops.spawn(async move { dispatcher.run(entries).await.map(Some) });
         loops.spawn(async move {
             intake.run().await;
-            Ok("intake")
+            Ok(None)
         });
-        let end = watch_over(loops, beside, &lifecycle, &metrics, config.drain.timeout).await;
+        let (end, drained) = watch_over(loops, beside, &lifecycle, &metrics, config.drain.timeout).await;
+        let abandoned = match end {
+            End::Drained => leave(&broker, &hand).await,
+            End::Overrun | End::Broken | End::Aborted => abandon(&engine, &broker, &hand).await,
+        };
         engine.locks.settle(Duration::from_millis(200)).await;
         // Connections that do not close in time are closed by the end of the process.
-        let _ = tokio::time::timeout(Duration::from_millis(500), engine.store.close()).await;
-        tracing::info!(end = ?end, "lockkeeper has ended");
+        let _ = tokio::time::timeout(Duration::from_millis(200), engine.store.close()).await;
+        let Drained { finished, handed_back } = drained;
+        tracing::info!(end = ?end, finished, handed_back, abandoned, "lockkeeper has ended");
         end
     }
 }
+
+/// The loops that must end with the drain and not before; the dispatcher says what became of the jobs.
+type Loops = JoinSet<Result<Option<Drained>, worker::Broken>>;
+
+/// Takes leave of the broker after a clean drain. Returns the number of jobs still in hand, which are those that it could not
+/// be told of.
+async fn leave(broker: &Broker, hand: &Hand) -> usize {
+    let goodbye = async {
+        for stream in &broker.settings().names {
+            if let Err(error) = broker.remove_consumers(stream, true).await {
+                tracing::warn!(queue = %stream, %error, "this consumer is left for others to remove");
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(500), goodbye).await;
+    broker.settings().names.iter().map(|stream| hand.entries(stream).len()).sum()
+}
+
+/// Gives up what is in hand: its locks are released, its entries handed back, its ids logged. Returns how many there are.
+async fn abandon<D: Domain>(engine: &Arc<Engine<D>>, broker: &Broker, hand: &Hand) -> usize {
+    // The batches' tasks have been told to stop. Each releases its locks as it goes, which takes no longer than a turn.
+    let gone = async {
+        while Arc::strong_count(engine) > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(200), gone).await;
+    let mut abandoned = 0;
+    for stream in &broker.settings().names {
+        let entries = hand.entries(stream);
+        if entries.is_empty() {
+            continue;
+        }
+        abandoned += entries.len();
+        let ids: Vec<String> = entries.iter().take(LOGGED_IDS).map(|(id, _)| id.to_string()).collect();
+        tracing::error!(queue = %stream, jobs = entries.len(), entries = ids.join(","), "jobs were abandoned in flight");
+        let handed = tokio::time::timeout(Duration::from_millis(300), broker.hand_back(stream, &entries)).await;
+        if !matches!(handed, Ok(Ok(_))) {
+            tracing::warn!(queue = %stream, "abandoned jobs could not be handed back; they are claimed later");
+        }
+    }
+    abandoned
+}
+
+/// The most ids in one log line.
+const LOGGED_IDS: usize = 500;
 
 fn settings(config: &Config) -> worker::Settings {
     worker::Settings {
@@ -261,6 +318,7 @@ fn settings(config: &Config) -> worker::Settings {
         max_data_bytes: config.stream.max_data_bytes as usize,
         retry_delay: config.lock.retry_delay,
         retry_count: config.lock.retry_count,
+        max_deliveries: u64::from(config.stream.max_deliveries),
     }
 }
 
@@ -271,12 +329,12 @@ const MAX_KEYS: usize = 2000;
 /// Waits for the drain, or for a loop that ends before its time, which is a fault; then for the loops, the second signal, or
 /// the end of the time for draining. Metrics and readiness are served meanwhile.
 async fn watch_over(
-    mut loops: JoinSet<Result<&'static str, worker::Broken>>,
+    mut loops: Loops,
     mut beside: JoinSet<&'static str>,
     lifecycle: &Lifecycle,
     metrics: &Metrics,
     limit: Duration,
-) -> End {
+) -> (End, Drained) {
     let mut broken = tokio::select! {
         () = lifecycle.reached(Phase::Draining) => false,
         ended = loops.join_next() => {
@@ -291,20 +349,26 @@ async fn watch_over(
     lifecycle.advance(Phase::Draining);
     metrics.state("draining");
     tracing::info!(limit.ms = limit.as_millis() as u64, "draining");
+    let mut drained = Drained::default();
     let finish = async {
         while let Some(ended) = loops.join_next().await {
-            if !matches!(ended, Ok(Ok(_))) {
-                tracing::error!(?ended, "a loop ended with a fault");
-                broken = true;
+            match ended {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(said))) => drained = said,
+                fault => {
+                    tracing::error!(?fault, "a loop ended with a fault");
+                    broken = true;
+                }
             }
         }
         broken
     };
-    tokio::select! {
+    let end = tokio::select! {
         broken = finish => if broken { End::Broken } else { End::Drained },
         () = lifecycle.reached(Phase::Aborting) => End::Aborted,
         () = tokio::time::sleep(limit) => End::Overrun,
-    }
+    };
+    (end, drained)
 }
 
 /// Samples what needs a question to be known, off the path of the jobs.

@@ -24,6 +24,7 @@ pub use incidents::Incidents;
 pub use load::{Cache, load_sources};
 
 use crate::domain::{AggregateId, Domain};
+use crate::fail;
 use crate::job::{Dead, DeadCode, Job};
 use crate::lock::{KeyResult, Lease, Redlock};
 use crate::metrics::Metrics;
@@ -118,13 +119,13 @@ fn disposition(failure: &StoreError) -> Disposition {
 pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> Ended<D> {
     engine.metrics.batch(jobs.len());
     let started = Instant::now();
-    let (lease, mut jobs, mut back) = lock(engine, jobs).await;
+    let (held, mut jobs, mut back) = lock(engine, jobs).await;
     let mut settled = Vec::new();
     for attempt in 1.. {
         if jobs.is_empty() {
             break;
         }
-        let decided = match attempt_once(engine, lease.as_ref(), &jobs).await {
+        let decided = match attempt_once(engine, held.lease.as_ref(), &jobs).await {
             Ok(ends) => {
                 settle(std::mem::take(&mut jobs), ends, &mut settled, &mut back);
                 break;
@@ -146,8 +147,7 @@ pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> E
         };
         back.extend(jobs.drain(..).map(|job| (job, decided)));
     }
-    if let Some(lease) = lease {
-        engine.locks.release(lease);
+    if held.lease.is_some() {
         engine.metrics.released(started.elapsed());
     }
     Ended { settled, back }
@@ -158,10 +158,10 @@ pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> E
 async fn lock<D: Domain>(
     engine: &Engine<D>,
     jobs: Vec<Planned<Job<D>>>,
-) -> (Option<Lease>, Vec<Planned<Job<D>>>, Vec<(Planned<Job<D>>, Back)>) {
+) -> (Held<'_>, Vec<Planned<Job<D>>>, Vec<(Planned<Job<D>>, Back)>) {
     let aggregates: HashSet<&AggregateId> = jobs.iter().flat_map(|planned| &planned.aggregates).collect();
     if aggregates.is_empty() {
-        return (None, jobs, Vec::new());
+        return (Held { locks: &engine.locks, lease: None }, jobs, Vec::new());
     }
     let aggregates: Vec<AggregateId> = aggregates.into_iter().cloned().collect();
     let keys: Vec<String> = aggregates.iter().map(lock_key).collect();
@@ -185,7 +185,22 @@ async fn lock<D: Domain>(
         let spare: Vec<String> = keys.into_iter().filter(|key| !needed.contains(key)).collect();
         engine.locks.release_keys(&acquisition.lease, &spare);
     }
-    (Some(acquisition.lease), going, back)
+    (Held { locks: &engine.locks, lease: Some(acquisition.lease) }, going, back)
+}
+
+/// A batch's locks. They are released when the batch ends, whichever way: also when its task is given up at the end of the
+/// time for draining. Releasing queues a request and waits for nothing.
+struct Held<'a> {
+    locks: &'a Redlock,
+    lease: Option<Lease>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.locks.release(lease);
+        }
+    }
 }
 
 /// The original service's key scheme, so that its clients and this daemon exclude each other.
@@ -214,6 +229,9 @@ async fn attempt_once<D: Domain>(
     let aggregates: HashSet<_> = jobs.iter().flat_map(|planned| planned.aggregates.iter().cloned()).collect();
     let (ids, aggregates): (Vec<_>, Vec<_>) = (ids.into_iter().collect(), aggregates.into_iter().collect());
     let known = load::load(engine, &ids, &aggregates).await?;
+    jobs.iter()
+        .filter_map(|planned| planned.job.subject.as_ref())
+        .for_each(|subject| fail::point("decide", &subject.id));
     let decided = decide(jobs, known, engine.clock.now_ms());
     let transaction = transaction(engine, jobs, &decided);
     if lease.is_some_and(|lease| lease.remaining().is_zero()) {
@@ -221,6 +239,7 @@ async fn attempt_once<D: Domain>(
         return Err(Failure::LockLost);
     }
     let committed = commit(engine, &transaction).await?;
+    fail::point("committed", "");
     let ends = ends(jobs, &decided, committed);
     let (states, mut versions) = (decided.states, decided.versions);
     engine.cache.put(states.into_iter().filter_map(|(aggregate, state)| {

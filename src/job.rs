@@ -50,6 +50,8 @@ pub struct Entry {
     pub id: EntryId,
     /// Names and values in their order, as bytes.
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+    /// How often work on it was started before, when it was claimed; `None` when this is its first delivery.
+    pub deliveries: Option<u64>,
 }
 
 /// A job's id: what makes two deliveries, or two sends, one job.
@@ -123,11 +125,14 @@ pub enum DeadCode {
     CannotCommit,
     /// The domain's code panicked or broke its own rules.
     Panicked,
+    /// It was started too often and never came to an end: it may be what ends the process.
+    MaxDeliveries,
 }
 
 impl DeadCode {
     /// Every code, for metrics that start at zero.
-    pub const ALL: [Self; 5] = [Self::Malformed, Self::TooLarge, Self::UnknownType, Self::CannotCommit, Self::Panicked];
+    pub const ALL: [Self; 6] =
+        [Self::Malformed, Self::TooLarge, Self::UnknownType, Self::CannotCommit, Self::Panicked, Self::MaxDeliveries];
 
     /// The code as it is spelled in reasons and labels.
     pub fn as_str(self) -> &'static str {
@@ -137,6 +142,7 @@ impl DeadCode {
             Self::UnknownType => "unknown_type",
             Self::CannotCommit => "cannot_commit",
             Self::Panicked => "panicked",
+            Self::MaxDeliveries => "max_deliveries",
         }
     }
 }
@@ -201,6 +207,8 @@ pub struct Job<D: Domain> {
     pub origin: Origin,
     /// Size of its fields in bytes.
     pub bytes: usize,
+    /// How often work on it was started before, when it was claimed; `None` when this is its first delivery.
+    pub deliveries: Option<u64>,
     /// What to do, or why it cannot be done.
     pub work: Result<D::Command, Dead>,
 }
@@ -234,6 +242,7 @@ pub fn decode<D: Domain>(entry: &Entry, max_data_bytes: usize) -> Job<D> {
         reply: fields.reply().ok().flatten(),
         origin: Origin::default(),
         bytes,
+        deliveries: entry.deliveries,
         work: Err(Dead::new(DeadCode::Malformed, "")),
     };
     job.work = given_id.map_err(Dead::from).and_then(|()| fill::<D>(&mut job, &fields, max_data_bytes));
@@ -367,7 +376,7 @@ mod tests {
 
     fn entry(fields: &[(&str, &str)]) -> Entry {
         let fields = fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
-        Entry { stream: "jobs".into(), id: EntryId { ms: 5, seq: 1 }, fields }
+        Entry { stream: "jobs".into(), id: EntryId { ms: 5, seq: 1 }, fields, deliveries: None }
     }
 
     fn reason(fields: &[(&str, &str)]) -> String {
@@ -455,7 +464,7 @@ mod tests {
             (prop_oneof![Just(b"type".to_vec()), Just(b"key".to_vec()), Just(b"data".to_vec()), Just(b"id".to_vec()),
                 Just(b"v".to_vec()), Just(b"reply".to_vec()), any::<Vec<u8>>()],
              prop_oneof![Just(b"item.restock".to_vec()), Just(b"order.place".to_vec()), any::<Vec<u8>>()]), 0..10)) {
-            let entry = Entry { stream: "jobs".into(), id: EntryId { ms: 1, seq: 0 }, fields };
+            let entry = Entry { stream: "jobs".into(), id: EntryId { ms: 1, seq: 0 }, fields, deliveries: None };
             let job = decode::<Shop>(&entry, LIMIT);
             if let Err(dead) = job.work {
                 prop_assert!(!dead.detail.is_empty());

@@ -49,6 +49,7 @@ pub mod config;
 pub mod connect;
 pub mod dev;
 pub mod domain;
+mod fail;
 pub mod http;
 pub mod job;
 pub mod lifecycle;

@@ -1,4 +1,5 @@
-//! How a process ends: `Running < Draining < Aborting`, moved forward only.
+//! How a process ends: `Running < Draining < Aborting`, moved forward only. Beside that it may be quiet for a while: up, and
+//! not taking jobs in.
 
 use tokio::sync::watch;
 
@@ -17,11 +18,12 @@ pub enum Phase {
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
     phase: watch::Sender<Phase>,
+    quiet: watch::Sender<bool>,
 }
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { phase: watch::Sender::new(Phase::Running) }
+        Self { phase: watch::Sender::new(Phase::Running), quiet: watch::Sender::new(false) }
     }
 }
 
@@ -55,6 +57,20 @@ impl Lifecycle {
         self.phase() == Phase::Running
     }
 
+    /// Stops taking jobs in, or resumes.
+    pub fn set_quiet(&self, quiet: bool) {
+        self.quiet.send_replace(quiet);
+    }
+
+    /// Returns at once, unless the process is quiet: then once it is not, or drains.
+    pub async fn awake(&self) {
+        let mut quiet = self.quiet.subscribe();
+        tokio::select! {
+            _ = quiet.wait_for(|quiet| !quiet) => {}
+            () = self.reached(Phase::Draining) => {}
+        }
+    }
+
     /// Returns once the phase is at least `phase`.
     pub async fn reached(&self, phase: Phase) {
         let mut receiver = self.phase.subscribe();
@@ -73,6 +89,17 @@ mod tests {
         lifecycle.advance(Phase::Aborting);
         lifecycle.advance(Phase::Draining);
         assert_eq!(lifecycle.phase(), Phase::Aborting);
+    }
+
+    #[tokio::test]
+    async fn a_quiet_process_wakes_or_drains() {
+        let lifecycle = Lifecycle::default();
+        lifecycle.awake().await;
+        lifecycle.set_quiet(true);
+        let (one, two) = (lifecycle.clone(), lifecycle.clone());
+        tokio::join!(one.awake(), async { two.set_quiet(false) });
+        lifecycle.set_quiet(true);
+        tokio::join!(one.awake(), async { two.step() });
     }
 
     #[tokio::test]

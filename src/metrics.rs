@@ -50,6 +50,8 @@ const QUEUE_PENDING: Family = gauge("lockkeeper_queue_pending", "Entries deliver
 const DEAD_LETTER_LENGTH: Family = gauge("lockkeeper_dead_letter_length", "Entries in the dead-letter stream.");
 const QUEUE_POLL: Family =
     gauge("lockkeeper_queue_last_poll_timestamp_seconds", "When the streams were last read, Unix time.");
+const CLAIM_DELETED: Family =
+    counter("lockkeeper_claim_deleted_total", "Pending entries whose contents somebody had deleted: lost jobs.");
 const GROUPS_RECREATED: Family =
     counter("lockkeeper_queue_groups_recreated_total", "Times a group was gone and was created again.");
 const JOBS_FETCHED: Family =
@@ -102,7 +104,7 @@ const POOL_MAX: Family = gauge("lockkeeper_db_pool_max_connections", "Configured
 const STATE: Family = gauge("lockkeeper_state", "1 for the state that the process is in, else 0.");
 const BUILD_INFO: Family = gauge("lockkeeper_build_info", "Constant 1; the version is in the label.");
 
-const FAMILIES: [Family; 39] = [
+const FAMILIES: [Family; 40] = [
     QUEUE_LENGTH,
     QUEUE_LAG,
     QUEUE_LAG_KNOWN,
@@ -110,6 +112,7 @@ const FAMILIES: [Family; 39] = [
     DEAD_LETTER_LENGTH,
     QUEUE_POLL,
     GROUPS_RECREATED,
+    CLAIM_DELETED,
     JOBS_FETCHED,
     JOBS_PROCESSED,
     JOBS_DEAD,
@@ -260,6 +263,7 @@ impl Metrics {
                 self.fetched(queue, source, 0);
             }
             self.add(&GROUPS_RECREATED, [("queue", queue.as_str())], 0);
+            self.claim_deleted(queue, 0);
             self.add(&JOBS_SCHEDULED, [("queue", queue.as_str())], 0);
         }
         event_types.iter().for_each(|event_type| self.add(&EVENTS_APPENDED, [("event_type", *event_type)], 0));
@@ -292,6 +296,11 @@ impl Metrics {
     /// The streams were read.
     pub fn polled(&self, unix_seconds: f64) {
         self.set(&QUEUE_POLL, [], unix_seconds);
+    }
+
+    /// Pending entries were found deleted: lost jobs.
+    pub fn claim_deleted(&self, queue: &str, entries: u64) {
+        self.add(&CLAIM_DELETED, [("queue", queue)], entries);
     }
 
     /// A group was gone and has been created again.

@@ -33,6 +33,8 @@ pub struct Waiting<T> {
     pub not_before: Option<Instant>,
     /// The largest batch it may be part of: it was in a larger one that the database refused.
     pub company: usize,
+    /// Nothing else may be in flight while it runs: it may be what ended the process before.
+    pub alone: bool,
     /// How often it went back.
     pub tries: u32,
     /// The job.
@@ -52,6 +54,8 @@ pub struct Planned<T> {
     pub bytes: usize,
     /// The largest batch it may be part of.
     pub company: usize,
+    /// Nothing else is in flight while it runs.
+    pub alone: bool,
     /// How often it went back.
     pub tries: u32,
     /// The job.
@@ -63,6 +67,8 @@ pub struct Planned<T> {
 pub struct Plan<T> {
     waiting: BTreeMap<u64, Waiting<T>>,
     in_flight: HashSet<Claim>,
+    /// The job in flight beside which nothing else may be.
+    alone: Option<JobId>,
     next_turn: u64,
 }
 
@@ -79,7 +85,7 @@ fn claims<'a>(id: JobId, aggregates: &'a [AggregateId]) -> impl Iterator<Item = 
 
 impl<T> Default for Plan<T> {
     fn default() -> Self {
-        Self { waiting: BTreeMap::new(), in_flight: HashSet::new(), next_turn: 0 }
+        Self { waiting: BTreeMap::new(), in_flight: HashSet::new(), alone: None, next_turn: 0 }
     }
 }
 
@@ -103,8 +109,12 @@ impl<T> Plan<T> {
     /// The next batch, oldest job first; empty when nothing can start now.
     ///
     /// A job is passed over when it is not due or shares an aggregate with a batch in flight or with an older job that was
-    /// passed over. A job whose aggregates are not known yet bars all younger ones.
+    /// passed over. A job whose aggregates are not known yet bars all younger ones. So does one that must run alone, until
+    /// it has run: then nothing else is in flight.
     pub fn next_batch(&mut self, now: Instant, limits: Limits) -> Vec<Planned<T>> {
+        if self.alone.is_some() {
+            return Vec::new();
+        }
         let mut passed_over: HashSet<Claim> = HashSet::new();
         let mut aggregates: HashSet<&AggregateId> = HashSet::new();
         let mut turns = Vec::new();
@@ -120,6 +130,13 @@ impl<T> Plan<T> {
                 || (turns.len() < waiting.company
                     && bytes + waiting.bytes <= limits.bytes
                     && aggregates.len() + targets.len() <= limits.aggregates);
+            if waiting.alone && due && free {
+                if turns.is_empty() && self.in_flight.is_empty() {
+                    turns.push(turn);
+                    self.alone = Some(waiting.id);
+                }
+                break;
+            }
             if due && free && fits {
                 turns.push(turn);
                 bytes += waiting.bytes;
@@ -133,10 +150,10 @@ impl<T> Plan<T> {
     }
 
     fn start(&mut self, turn: u64) -> Option<Planned<T>> {
-        let Waiting { id, targets, bytes, company, tries, job, .. } = self.waiting.remove(&turn)?;
+        let Waiting { id, targets, bytes, company, alone, tries, job, .. } = self.waiting.remove(&turn)?;
         let Targets::Known(aggregates) = targets else { return None };
         self.in_flight.extend(claims(id, &aggregates));
-        Some(Planned { turn, id, aggregates, bytes, company, tries, job })
+        Some(Planned { turn, id, aggregates, bytes, company, alone, tries, job })
     }
 
     /// The job has ended: its aggregates are free for the next batch.
@@ -144,6 +161,7 @@ impl<T> Plan<T> {
         for claim in claims(id, aggregates) {
             self.in_flight.remove(&claim);
         }
+        self.alone.take_if(|alone| *alone == id);
     }
 
     /// The job has not ended: it waits again, in its old place.

@@ -1,9 +1,9 @@
-//! Signals move the lifecycle on: the first drains, the second aborts.
+//! Signals move the lifecycle on: SIGTERM and SIGINT drain, the second of them aborts; SIGTSTP makes quiet, SIGCONT resumes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCONT, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 
 use crate::lifecycle::Lifecycle;
@@ -20,15 +20,21 @@ impl Listening {
     }
 }
 
-/// Starts to listen for SIGTERM and SIGINT.
+/// Starts to listen.
 pub fn listen(lifecycle: Lifecycle) -> std::io::Result<Listening> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGTSTP, SIGCONT])?;
     let last = Arc::new(AtomicI32::new(SIGTERM));
     let seen = last.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
-            seen.store(signal, Ordering::Relaxed);
-            lifecycle.step();
+            match signal {
+                SIGTSTP => lifecycle.set_quiet(true),
+                SIGCONT => lifecycle.set_quiet(false),
+                _ => {
+                    seen.store(signal, Ordering::Relaxed);
+                    lifecycle.step();
+                }
+            }
         }
     })?;
     Ok(Listening { last })

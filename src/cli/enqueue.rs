@@ -186,7 +186,12 @@ impl Producer {
         fields.extend(text("reply", self.reply.clone().or(given.reply)));
         let bytes =
             fields.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect();
-        let entry = Entry { stream: self.stream.as_str().into(), id: EntryId { ms: 0, seq: 0 }, fields: bytes };
+        let entry = Entry {
+            stream: self.stream.as_str().into(),
+            id: EntryId { ms: 0, seq: 0 },
+            fields: bytes,
+            deliveries: None,
+        };
         job::decode::<Shop>(&entry, self.max_data_bytes).work.map_err(|dead| dead.reason())?;
         Ok(fields)
     }

@@ -11,6 +11,7 @@ use super::url;
 pub(super) fn check(config: &Config, layers: &mut Layers) {
     check_lock(config, layers);
     check_capacity(config, layers);
+    check_signs_of_life(config, layers);
     check_certificate(config, layers);
 }
 
@@ -65,6 +66,18 @@ fn check_capacity(config: &Config, layers: &mut Layers) {
         )
     });
     layers.relate(&["database.max_connections", "batch.in_flight"], too_few);
+}
+
+fn check_signs_of_life(config: &Config, layers: &mut Layers) {
+    let (heartbeat, claim_after) = (config.stream.heartbeat, config.stream.claim_after);
+    let too_rare = (heartbeat * 3 > claim_after).then(|| {
+        let (heartbeat, claim_after) = (heartbeat.as_millis(), claim_after.as_millis());
+        format!(
+            "must fit three times into stream.claim_after_ms, which is {claim_after}, or the jobs of a live instance are \
+             taken from it; not {heartbeat}"
+        )
+    });
+    layers.relate(&["stream.heartbeat_ms", "stream.claim_after_ms"], too_rare);
 }
 
 fn check_certificate(config: &Config, layers: &mut Layers) {

@@ -46,6 +46,7 @@ fn sections(config: &Config) -> Vec<Section> {
                 ("block_ms", millis(stream.block)),
                 ("read_count", Value::from(stream.read_count)),
                 ("prefetch", Value::from(stream.prefetch)),
+                ("heartbeat_ms", millis(stream.heartbeat)),
                 ("claim_after_ms", millis(stream.claim_after)),
                 ("max_deliveries", Value::from(stream.max_deliveries)),
                 ("max_data_bytes", Value::from(stream.max_data_bytes)),

@@ -48,6 +48,8 @@ pub struct Stream {
     pub read_count: u32,
     /// Most jobs in hand.
     pub prefetch: u32,
+    /// Time between two signs of life of the jobs in hand.
+    pub heartbeat: Duration,
     /// Silence after which another instance takes a job over.
     pub claim_after: Duration,
     /// Started attempts before a job is dead-lettered.
@@ -62,6 +64,8 @@ impl Stream {
     pub(super) fn read(layers: &mut Layers) -> Self {
         let missing = "is required: set REDIS_URL, LOCKKEEPER_STREAM_URL, or url in [stream] (REDIS_URL_1 and so on \
                        name lock nodes only)";
+        let claim_after = layers.millis("stream.claim_after_ms", 10..=86_400_000);
+        let heartbeat = layers.millis("stream.heartbeat_ms", 0..=86_400_000);
         Stream {
             url: layers.url("stream.url", missing, url::check_redis),
             names: read_stream_names(layers),
@@ -69,7 +73,8 @@ impl Stream {
             block: layers.millis("stream.block_ms", 1..=150),
             read_count: layers.count("stream.read_count", 1..=10_000),
             prefetch: layers.count("stream.prefetch", 1..=1_000_000),
-            claim_after: layers.millis("stream.claim_after_ms", 10..=86_400_000),
+            heartbeat: if heartbeat.is_zero() { (claim_after / 4).max(Duration::from_millis(1)) } else { heartbeat },
+            claim_after,
             max_deliveries: layers.count("stream.max_deliveries", 1..=1_000),
             max_data_bytes: layers.bytes("stream.max_data_bytes", 64..=16 << 20),
             reply_length: layers.count("stream.reply_length", 1..=10_000_000),

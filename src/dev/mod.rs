@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::daemon::{Daemon, program};
 pub use self::demo::{Demo, demo};
-use self::servers::{DATABASE, Options, Servers};
+use self::servers::{DATABASE, Options, Servers, own_variables};
 use crate::cli::exit;
 
 /// The exit code after Ctrl-C.
@@ -103,7 +103,7 @@ fn configuration(servers: &Servers, daemon: &Daemon) -> String {
 /// What is running where, and lines to paste into another terminal.
 fn welcome(servers: &Servers, daemon: &Daemon) -> anyhow::Result<String> {
     let nodes: Vec<String> = servers.lock_nodes.iter().map(|node| node.url()).collect();
-    let program = quoted(&program()?);
+    let program = format!("{}{}", without_variables(), quoted(&program()?));
     let config = quoted(&servers.path().join(CONFIG_FILE));
     let log = quoted(&servers.folder().log("daemon"));
     let fate = match servers.folder().is_kept() {
@@ -138,6 +138,13 @@ const PEN: &str =
     r#"{"name": "Pen", "supply_price": "1.000", "vat": "0.100", "is_tax_free": false, "stock": 50, "member_id": 1}"#;
 const INK: &str =
     r#"{"name": "Ink", "supply_price": "4.500", "vat": "0.450", "is_tax_free": false, "stock": 20, "member_id": 1}"#;
+
+/// The environment beats a configuration file. Where it names servers of its own, the lines to paste have to be kept from
+/// them.
+fn without_variables() -> String {
+    let unset: String = own_variables().map(|name| format!(" -u {}", name.to_string_lossy())).collect();
+    if unset.is_empty() { unset } else { format!("env{unset} ") }
+}
 
 /// The path as a word of a shell's command line.
 fn quoted(path: &Path) -> String {

@@ -19,6 +19,7 @@ fn job(name: u16, targets: &[u8]) -> Waiting<u16> {
         bytes: 10,
         not_before: None,
         company: usize::MAX,
+        alone: false,
         tries: 0,
         job: name,
     }
@@ -105,10 +106,30 @@ fn a_refused_batch_comes_back_in_smaller_company() {
     assert_eq!(names(&plan.next_batch(Instant::now(), LIMITS)), [9]);
 }
 
+#[test]
+fn a_job_that_must_run_alone_waits_for_what_is_in_flight_and_bars_the_rest() {
+    let mut plan = Plan::default();
+    plan.push(job(0, &[1]));
+    let first = plan.next_batch(Instant::now(), LIMITS);
+    plan.push(job(1, &[2]));
+    plan.push(Waiting { alone: true, ..job(2, &[3]) });
+    plan.push(job(3, &[4]));
+    let second = plan.next_batch(Instant::now(), LIMITS);
+    assert_eq!(names(&second), [1], "those before it go first");
+    assert!(plan.next_batch(Instant::now(), LIMITS).is_empty(), "two batches are in flight");
+    finish(&mut plan, first);
+    finish(&mut plan, second);
+    let alone = plan.next_batch(Instant::now(), LIMITS);
+    assert_eq!(names(&alone), [2]);
+    assert!(plan.next_batch(Instant::now(), LIMITS).is_empty(), "nothing runs beside it");
+    finish(&mut plan, alone);
+    assert_eq!(names(&plan.next_batch(Instant::now(), LIMITS)), [3]);
+}
+
 /// What the property drives the plan with.
 #[derive(Clone, Debug)]
 enum Step {
-    Push { targets: Vec<u8>, unresolved: bool },
+    Push { targets: Vec<u8>, unresolved: bool, alone: bool },
     Next,
     Finish(usize),
     PutBack { batch: usize, delay: bool },
@@ -118,7 +139,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let targets = proptest::collection::btree_set(0u8..8, 1..4).prop_map(|set| set.into_iter().collect());
     prop_oneof![
-        4 => (targets, proptest::bool::weighted(0.2)).prop_map(|(targets, unresolved)| Step::Push { targets, unresolved }),
+        4 => (targets, proptest::bool::weighted(0.2), proptest::bool::weighted(0.1))
+            .prop_map(|(targets, unresolved, alone)| Step::Push { targets, unresolved, alone }),
         3 => Just(Step::Next),
         2 => (0usize..4).prop_map(Step::Finish),
         1 => (0usize..4, any::<bool>()).prop_map(|(batch, delay)| Step::PutBack { batch, delay }),
@@ -146,7 +168,7 @@ impl Model {
 
     fn apply(&mut self, step: Step) -> Result<(), TestCaseError> {
         match step {
-            Step::Push { targets, unresolved } => self.push(targets, unresolved),
+            Step::Push { targets, unresolved, alone } => self.push(targets, unresolved, alone),
             Step::Next => self.next()?,
             Step::Finish(n) => self.end(n),
             Step::PutBack { batch, delay } => self.put_back(batch, delay),
@@ -155,10 +177,11 @@ impl Model {
         Ok(())
     }
 
-    fn push(&mut self, targets: Vec<u8>, unresolved: bool) {
+    fn push(&mut self, targets: Vec<u8>, unresolved: bool, alone: bool) {
         let name = self.next_name;
         self.next_name += 1;
         let mut waiting = job(name, &targets);
+        waiting.alone = alone;
         if unresolved {
             waiting.targets = Targets::FromStateOf(aggregate(targets[0]));
         }
@@ -182,6 +205,9 @@ impl Model {
                 prop_assert!(before_it || !shares, "{name} overtook {older}");
             }
         }
+        let alone = batch.iter().chain(self.in_flight.iter().flatten()).any(|planned| planned.alone);
+        let beside = batch.len() + self.in_flight.iter().map(Vec::len).sum::<usize>();
+        prop_assert!(!alone || beside == 1, "a job that must run alone has {} beside it", beside - 1);
         prop_assert!(batch.len() <= LIMITS.jobs);
         if !batch.is_empty() {
             self.in_flight.push(batch);
@@ -201,6 +227,7 @@ impl Model {
         if n < self.in_flight.len() {
             for planned in self.in_flight.swap_remove(n) {
                 let mut waiting = job(planned.job, &self.touches[&planned.job]);
+                waiting.alone = planned.alone;
                 waiting.not_before = delay.then(|| self.now + Duration::from_millis(1));
                 self.plan.put_back(planned.turn, &planned.aggregates, waiting);
             }

@@ -1,25 +1,85 @@
-//! Taking over the entries of consumers that have gone quiet, and handing our own back when we leave.
+//! Whose entry is it: keeping ours alive, taking over those of consumers that have gone quiet, handing ours back.
+//!
+//! Redis lets any consumer claim, acknowledge or hand back any pending entry. So each script here looks at the owner first,
+//! in the same step: a process that was frozen and wakes takes nothing back.
+//!
+//! The delivery count of an entry is the number of times that work on it was started. A read counts as the first start.
+//! Claiming does not count; the start of a claimed job does ([`Broker::count_starts`]), before it happens, and in the
+//! broker, so that the count outlives a process which the job kills.
 
 use std::sync::{Arc, LazyLock};
 
 use redis::{Script, Value};
 
-use super::read::{bytes, entries};
-use super::{Broker, BrokerError, id_args};
+use super::read::entries;
+use super::{Broker, BrokerError};
 use crate::job::{Entry, EntryId};
 
-/// Makes entries claimable at once, those that are still ours. Their delivery count goes back by the delivery that did
-/// nothing with them. KEYS: stream. ARGV: group, consumer, ids.
+/// Claims the given entries that are ours already or have been idle for long enough. An entry whose contents are gone is
+/// acknowledged: there is nothing left of it to run. Returns the number of those, and of each other one its contents and
+/// delivery count. KEYS: stream. ARGV: group, consumer, idle time in ms, ids.
+static CLAIM: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local lost, claimed, counts = 0, {}, {}
+        for i = 4, #ARGV do
+            local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
+            if pending and (pending[2] == ARGV[2] or pending[3] >= tonumber(ARGV[3])) then
+                local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
+                if entry then
+                    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+                    claimed[#claimed + 1] = entry
+                    counts[#counts + 1] = pending[4]
+                else
+                    redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+                    lost = lost + 1
+                end
+            end
+        end
+        return {lost, claimed, counts}",
+    )
+});
+
+/// Sets the idle time of those entries to zero that are still ours, and returns how many there are.
+/// KEYS: stream. ARGV: group, consumer, ids.
+static KEEP_ALIVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local kept = 0
+        for i = 3, #ARGV do
+            if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) == 1 then
+                redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+                kept = kept + 1
+            end
+        end
+        return kept",
+    )
+});
+
+/// Raises the delivery count of those entries that are still ours. KEYS: stream. ARGV: group, consumer, ids.
+static COUNT_STARTS: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        for i = 3, #ARGV do
+            local mine = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])[1]
+            if mine then
+                redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'RETRYCOUNT', mine[4] + 1, 'JUSTID')
+            end
+        end
+        return 0",
+    )
+});
+
+/// Makes those entries claimable at once that are still ours, with the delivery count that is given for each.
+/// KEYS: stream. ARGV: group, consumer, then id and count in turn.
 static HAND_BACK: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local handed = 0
-        for i = 3, #ARGV do
-            local mine = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])
-            if #mine == 1 then
-                local before = math.max(mine[1][4] - 1, 0)
+        for i = 3, #ARGV, 2 do
+            if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) == 1 then
                 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i],
-                    'IDLE', 3600000, 'RETRYCOUNT', before, 'JUSTID')
+                    'IDLE', 3600000, 'RETRYCOUNT', ARGV[i + 1], 'JUSTID')
                 handed = handed + 1
             end
         end
@@ -27,47 +87,129 @@ static HAND_BACK: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// One step of claiming.
+/// Removes consumers that hold nothing and have been idle for long: deleting one with pending entries would lose them.
+/// KEYS: stream. ARGV: group, idle time in ms, a consumer to be removed however short its idle time.
+static REMOVE_CONSUMERS: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local removed = 0
+        for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+            local consumer = {}
+            for i = 1, #info, 2 do consumer[info[i]] = info[i + 1] end
+            local gone = consumer.idle >= tonumber(ARGV[2]) or consumer.name == ARGV[3]
+            if consumer.pending == 0 and gone then
+                redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name)
+                removed = removed + 1
+            end
+        end
+        return removed",
+    )
+});
+
+/// Entries per script call, bounded because a script stops the broker while it runs.
+const ENTRIES_PER_CALL: usize = 256;
+
+/// What a claim brought.
+#[derive(Debug, Default)]
 pub struct Claimed {
-    /// Entries that are ours now; some may have been ours before.
+    /// Entries that are ours now, each with its delivery count.
     pub entries: Vec<Entry>,
-    /// Where to go on; `None` at the end of the list.
-    pub next: Option<String>,
     /// Pending entries whose contents somebody had deleted: lost jobs.
-    pub lost: usize,
+    pub lost: u64,
 }
 
 impl Broker {
-    /// Claims up to `count` entries of `stream` that nobody has touched for the configured time, from `cursor` on.
-    pub async fn claim(&self, stream: &str, cursor: &str, count: usize) -> Result<Claimed, BrokerError> {
-        let mut command = redis::cmd("XAUTOCLAIM");
-        command.arg(stream).arg(&self.settings.group).arg(&*self.consumer);
-        command.arg(self.settings.claim_after.as_millis() as u64).arg(cursor).arg("COUNT").arg(count);
-        let reply: Value = command.query_async(&mut self.connection.clone()).await?;
-        let Value::Array(parts) = reply else { return Ok(Claimed { entries: vec![], next: None, lost: 0 }) };
-        let mut parts = parts.into_iter();
-        let next = parts.next().map(bytes).and_then(|cursor| String::from_utf8(cursor).ok());
-        let list = parts.next().unwrap_or(Value::Nil);
-        let stream: Arc<str> = stream.into();
-        Ok(Claimed {
-            entries: entries(&stream, list),
-            next: next.filter(|cursor| cursor != "0-0"),
-            // Before 7.0 the reply has no third part.
-            lost: parts.next().map_or(0, |deleted| deleted.as_sequence().map_or(0, <[Value]>::len)),
-        })
+    /// Ids of up to `count` pending entries of `stream`, oldest first, after `after`: with `ours` those of this consumer,
+    /// else those that nobody has touched for the configured time.
+    pub async fn pending(
+        &self,
+        stream: &str,
+        ours: bool,
+        after: Option<EntryId>,
+        count: usize,
+    ) -> Result<Vec<EntryId>, BrokerError> {
+        let mut command = redis::cmd("XPENDING");
+        command.arg(stream).arg(&self.settings.group);
+        if !ours {
+            command.arg("IDLE").arg(self.settings.claim_after.as_millis() as u64);
+        }
+        let from = after.map_or("-".to_owned(), |id| format!("({id}"));
+        command.arg(from).arg("+").arg(count);
+        if ours {
+            command.arg(&*self.consumer);
+        }
+        let rows: Vec<(String, String, u64, u64)> = command.query_async(&mut self.connection.clone()).await?;
+        Ok(rows.iter().filter_map(|(id, ..)| id.parse().ok()).collect())
     }
 
-    /// Hands entries back that nothing was done with: another daemon's next claim takes them. Returns how many were still
-    /// ours.
-    pub async fn hand_back(&self, stream: &str, ids: &[EntryId]) -> Result<u64, BrokerError> {
-        if ids.is_empty() {
-            return Ok(0);
+    /// Claims those of `ids` that are ours already, or that nobody has touched for the configured time.
+    pub async fn claim(&self, stream: &str, ids: &[EntryId]) -> Result<Claimed, BrokerError> {
+        let mut all = Claimed::default();
+        let name: Arc<str> = stream.into();
+        for ids in ids.chunks(ENTRIES_PER_CALL) {
+            let mut call = CLAIM.key(stream);
+            call.arg(&self.settings.group).arg(&*self.consumer).arg(self.settings.claim_after.as_millis() as u64);
+            ids.iter().for_each(|id| {
+                call.arg(id.to_string());
+            });
+            let (lost, list, counts): (u64, Value, Vec<u64>) = call.invoke_async(&mut self.connection.clone()).await?;
+            all.lost += lost;
+            let claimed = entries(&name, list).into_iter().zip(counts);
+            all.entries.extend(claimed.map(|(entry, deliveries)| Entry { deliveries: Some(deliveries), ..entry }));
         }
-        let mut call = HAND_BACK.key(stream);
+        Ok(all)
+    }
+
+    /// Tells the broker that these entries are still being worked on. Returns how many of them are still ours.
+    pub async fn keep_alive(&self, stream: &str, ids: &[EntryId]) -> Result<u64, BrokerError> {
+        let mut kept = 0;
+        for ids in ids.chunks(ENTRIES_PER_CALL) {
+            kept += self.invoke_for(&KEEP_ALIVE, stream, ids).await?;
+        }
+        Ok(kept)
+    }
+
+    /// Counts a start of each of these claimed entries, before it happens.
+    pub async fn count_starts(&self, stream: &str, ids: &[EntryId]) -> Result<(), BrokerError> {
+        for ids in ids.chunks(ENTRIES_PER_CALL) {
+            self.invoke_for(&COUNT_STARTS, stream, ids).await?;
+        }
+        Ok(())
+    }
+
+    async fn invoke_for(&self, script: &Script, stream: &str, ids: &[EntryId]) -> Result<u64, BrokerError> {
+        let mut call = script.key(stream);
         call.arg(&self.settings.group).arg(&*self.consumer);
-        id_args(ids).for_each(|id| {
-            call.arg(id);
+        ids.iter().for_each(|id| {
+            call.arg(id.to_string());
         });
         Ok(call.invoke_async(&mut self.connection.clone()).await?)
     }
+
+    /// Hands entries back, each with the delivery count that it shall have: another daemon's next look takes them. Returns
+    /// how many were still ours.
+    pub async fn hand_back(&self, stream: &str, entries: &[(EntryId, u64)]) -> Result<u64, BrokerError> {
+        let mut handed = 0;
+        for entries in entries.chunks(ENTRIES_PER_CALL) {
+            let mut call = HAND_BACK.key(stream);
+            call.arg(&self.settings.group).arg(&*self.consumer);
+            entries.iter().for_each(|(id, deliveries)| {
+                call.arg(id.to_string()).arg(*deliveries);
+            });
+            handed += call.invoke_async::<u64>(&mut self.connection.clone()).await?;
+        }
+        Ok(handed)
+    }
+
+    /// Removes consumers of dead processes from `stream`'s group, and with `leave` this process's own. None of them holds
+    /// an entry.
+    pub async fn remove_consumers(&self, stream: &str, leave: bool) -> Result<u64, BrokerError> {
+        let idle_ms = self.settings.claim_after.as_millis() as u64 * CONSUMER_LIFE;
+        let mut call = REMOVE_CONSUMERS.key(stream);
+        call.arg(&self.settings.group).arg(idle_ms).arg(if leave { &*self.consumer } else { "" });
+        Ok(call.invoke_async(&mut self.connection.clone()).await?)
+    }
 }
+
+/// A consumer without entries is removed after so many times the silence after which its entries are claimed.
+const CONSUMER_LIFE: u64 = 10;

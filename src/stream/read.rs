@@ -59,7 +59,7 @@ pub(super) fn entries(stream: &Arc<str>, list: Value) -> Vec<Entry> {
         .filter_map(|entry| {
             let (id, fields) = pair(entry)?;
             let id: EntryId = std::str::from_utf8(&bytes(id)).ok()?.parse().ok()?;
-            Some(Entry { stream: stream.clone(), id, fields: pairs(fields)? })
+            Some(Entry { stream: stream.clone(), id, fields: pairs(fields)?, deliveries: None })
         })
         .collect()
 }

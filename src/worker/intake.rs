@@ -1,12 +1,12 @@
 //! Taking jobs in: new ones, and those of consumers that have gone quiet.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
 use super::Hand;
-use crate::job::Entry;
+use crate::job::{Entry, EntryId};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Metrics, Source};
 use crate::stream::{Broker, BrokerError, Reader};
@@ -30,6 +30,10 @@ pub struct Intake {
 
 /// Time between two looks for the entries of quiet consumers. Entries that a draining daemon hands back run within it.
 const CLAIM_INTERVAL: Duration = Duration::from_millis(300);
+/// Entries per page of a look through the pending ones.
+const PAGE: usize = 1000;
+/// The longest time between two looks for consumers of dead processes.
+const CLEAN_UP_INTERVAL: Duration = Duration::from_secs(60);
 /// Time between two looks at the schedule.
 const PROMOTE_INTERVAL: Duration = Duration::from_millis(100);
 /// Due jobs per step, bounded because a script stops the broker while it runs.
@@ -39,7 +43,7 @@ impl Intake {
     /// Takes in what quiet consumers left behind, since it is older than everything new; then runs the three loops until
     /// the daemon drains.
     pub async fn run(self) {
-        if let Err(error) = self.claim_once().await {
+        if let Err(error) = self.scan().await {
             tracing::warn!(%error, "the entries of quiet consumers cannot be claimed yet");
         }
         tokio::join!(self.clone().read(), self.clone().claim(), self.promote());
@@ -50,6 +54,7 @@ impl Intake {
         let mut reader: Option<Reader> = None;
         let mut failures = Failures::default();
         while self.lifecycle.is_running() {
+            self.lifecycle.awake().await;
             let mut open = match reader.take() {
                 Some(reader) => reader,
                 None => match self.broker.reader().await {
@@ -82,38 +87,75 @@ impl Intake {
         }
     }
 
-    /// Claims entries that nobody has touched for the configured time, until the daemon drains.
+    /// Looks for entries that somebody has to take over, until the daemon drains.
     async fn claim(self) {
         let mut failures = Failures::default();
+        let clean_up_interval = self.broker.settings().claim_after.min(CLEAN_UP_INTERVAL);
+        let mut clean_up = Instant::now();
         while self.lifecycle.is_running() {
-            match self.claim_once().await {
+            self.lifecycle.awake().await;
+            match self.scan().await {
                 Ok(()) => {
                     failures = Failures::default();
                     self.sleep(CLAIM_INTERVAL).await;
                 }
                 Err(error) => self.recover(&error, &mut failures).await,
             }
+            if clean_up.elapsed() >= clean_up_interval {
+                clean_up = Instant::now();
+                self.clean_up().await;
+            }
         }
     }
 
-    /// One look through all streams, from their oldest pending entry to their newest.
-    async fn claim_once(&self) -> Result<(), BrokerError> {
+    /// One look through the pending entries of all streams: our own that are not in hand, since a reply or an
+    /// acknowledgement was lost, and those that nobody has touched for the configured time.
+    async fn scan(&self) -> Result<(), BrokerError> {
         for stream in &self.broker.settings().names {
-            let mut cursor = Some("0-0".to_owned());
-            while let Some(from) = cursor.take().filter(|_| self.lifecycle.is_running()) {
-                let mut room = tokio::select! {
-                    room = self.hand.room(1, self.read_count) => room,
-                    () = self.lifecycle.reached(Phase::Draining) => return Ok(()),
-                };
-                let claimed = self.broker.claim(stream, &from, room.entries()).await?;
-                if claimed.lost > 0 {
-                    tracing::error!(queue = %stream, lost = claimed.lost, "pending entries were deleted by somebody else");
+            for ours in [true, false] {
+                let mut after = None;
+                while self.lifecycle.is_running() {
+                    let page = self.broker.pending(stream, ours, after, PAGE).await?;
+                    after = page.last().copied();
+                    let last = page.len() < PAGE;
+                    self.take_over(stream, self.hand.missing(stream, page)).await?;
+                    if last {
+                        break;
+                    }
                 }
-                self.accept(claimed.entries, &mut room, Source::Claimed);
-                cursor = claimed.next;
             }
         }
         Ok(())
+    }
+
+    /// Claims these entries, as there is room for them.
+    async fn take_over(&self, stream: &str, mut ids: Vec<EntryId>) -> Result<(), BrokerError> {
+        while !ids.is_empty() {
+            let mut room = tokio::select! {
+                room = self.hand.room(1, self.read_count) => room,
+                () = self.lifecycle.reached(Phase::Draining) => return Ok(()),
+            };
+            let rest = ids.split_off(ids.len().min(room.entries()));
+            let claimed = self.broker.claim(stream, &ids).await?;
+            if claimed.lost > 0 {
+                self.metrics.claim_deleted(stream, claimed.lost);
+                tracing::error!(queue = %stream, lost = claimed.lost, "pending entries were deleted by somebody else");
+            }
+            self.accept(claimed.entries, &mut room, Source::Claimed);
+            ids = rest;
+        }
+        Ok(())
+    }
+
+    /// Removes the consumers of processes that are gone.
+    async fn clean_up(&self) {
+        for stream in &self.broker.settings().names {
+            match self.broker.remove_consumers(stream, false).await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(queue = %stream, removed, "consumers of dead processes were removed"),
+                Err(error) => tracing::warn!(queue = %stream, %error, "dead consumers cannot be removed"),
+            }
+        }
     }
 
     /// Moves due jobs from the schedule to their stream, until the daemon drains.
@@ -149,9 +191,10 @@ impl Intake {
 
     async fn hand_back(&self, read: Vec<Entry>) {
         for stream in &self.broker.settings().names {
-            let ids: Vec<_> = read.iter().filter(|entry| &*entry.stream == stream).map(|entry| entry.id).collect();
-            if let Err(error) = self.broker.hand_back(stream, &ids).await {
-                tracing::warn!(%error, jobs = ids.len(), "jobs could not be handed back; they are claimed later");
+            let ours = read.iter().filter(|entry| &*entry.stream == stream);
+            let entries: Vec<_> = ours.map(|entry| (entry.id, 0)).collect();
+            if let Err(error) = self.broker.hand_back(stream, &entries).await {
+                tracing::warn!(%error, jobs = entries.len(), "jobs could not be handed back; they are claimed later");
             }
         }
     }
@@ -180,6 +223,22 @@ impl Intake {
         tokio::select! {
             () = tokio::time::sleep(time) => {}
             () = self.lifecycle.reached(Phase::Draining) => {}
+        }
+    }
+}
+
+/// Keeps the entries in hand alive, as long as it is polled: also while the daemon drains.
+pub async fn keep_alive(broker: Broker, hand: Hand, heartbeat: Duration) {
+    let mut ticks = tokio::time::interval(heartbeat);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for stream in &broker.settings().names {
+            let ids: Vec<_> = hand.entries(stream).into_iter().map(|(id, _)| id).collect();
+            // Fewer may be ours than were in hand a moment ago, since some have been acknowledged meanwhile.
+            if let Err(error) = broker.keep_alive(stream, &ids).await {
+                tracing::warn!(queue = %stream, %error, "the jobs in hand cannot be kept alive");
+            }
         }
     }
 }

@@ -13,14 +13,14 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 pub use hand::{Hand, Room};
-pub use intake::Intake;
+pub use intake::{Intake, keep_alive};
 
 use crate::batch::{self, Back, Ended, Engine};
 use crate::domain::{AggregateId, Domain, Targets};
-use crate::job::{self, Entry, EntryId, Job};
+use crate::job::{self, Dead, DeadCode, Entry, EntryId, Job};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::plan::{Limits, Plan, Planned, Waiting};
-use crate::stream::Broker;
+use crate::stream::{Broker, BrokerError};
 
 /// What the dispatcher goes by.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,8 @@ pub struct Settings {
     pub retry_delay: Duration,
     /// After how many such waits they get longer.
     pub retry_count: u32,
+    /// How often work on a job may be started before it is dead.
+    pub max_deliveries: u64,
 }
 
 /// A loop ended that must not end.
@@ -54,6 +56,17 @@ pub struct Dispatcher<D: Domain> {
     settling: JoinSet<()>,
     resolving: JoinSet<HashMap<AggregateId, D::State>>,
     in_flight_jobs: usize,
+    /// Jobs that left a batch without an end since the drain began.
+    went_back: usize,
+}
+
+/// What became of the jobs in hand when the daemon drained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Jobs that were in flight and came to their end.
+    pub finished: usize,
+    /// Jobs that were given back to the group.
+    pub handed_back: usize,
 }
 
 impl<D: Domain> Dispatcher<D> {
@@ -70,12 +83,13 @@ impl<D: Domain> Dispatcher<D> {
             settling: JoinSet::new(),
             resolving: JoinSet::new(),
             in_flight_jobs: 0,
+            went_back: 0,
         }
     }
 
     /// Runs until the daemon drains and every intake loop has ended. What is in flight then finishes; jobs that have not
-    /// been started are handed back, and their number is returned.
-    pub async fn run(mut self, mut entries: mpsc::UnboundedReceiver<Vec<Entry>>) -> Result<usize, Broken> {
+    /// been started are handed back.
+    pub async fn run(mut self, mut entries: mpsc::UnboundedReceiver<Vec<Entry>>) -> Result<Drained, Broken> {
         while self.lifecycle.is_running() {
             self.start_resolving();
             self.start_batches();
@@ -93,7 +107,8 @@ impl<D: Domain> Dispatcher<D> {
         self.drain(entries).await
     }
 
-    async fn drain(mut self, mut entries: mpsc::UnboundedReceiver<Vec<Entry>>) -> Result<usize, Broken> {
+    async fn drain(mut self, mut entries: mpsc::UnboundedReceiver<Vec<Entry>>) -> Result<Drained, Broken> {
+        let finished = self.in_flight_jobs;
         // What has not been started goes back first, so that a peer runs it while this process finishes the rest.
         let mut handed_back = self.hand_back().await;
         let mut open = true;
@@ -110,15 +125,23 @@ impl<D: Domain> Dispatcher<D> {
         while let Some(settled) = self.settling.join_next().await {
             settled?;
         }
-        Ok(handed_back)
+        // A job that went back on the way is among those that were handed back.
+        Ok(Drained { finished: finished.saturating_sub(self.went_back), handed_back })
     }
 
     fn accept(&mut self, read: Vec<Entry>) {
         for entry in read {
-            let job = job::decode::<D>(&entry, self.settings.max_data_bytes);
+            let mut job = job::decode::<D>(&entry, self.settings.max_data_bytes);
+            let deliveries = entry.deliveries.unwrap_or(0);
+            if deliveries >= self.settings.max_deliveries && job.work.is_ok() {
+                let detail = format!("work on it was started {deliveries} times and never came to an end");
+                job.work = Err(Dead::new(DeadCode::MaxDeliveries, detail));
+            }
+            // From its second redelivery on it runs alone, so that the jobs beside it are not counted down with it.
+            let alone = deliveries >= 2 && job.work.is_ok();
             let targets = targets(&job);
             let (id, bytes, company) = (job.id, job.bytes, usize::MAX);
-            self.plan.push(Waiting { id, targets, bytes, not_before: None, company, tries: 0, job });
+            self.plan.push(Waiting { id, targets, bytes, not_before: None, company, alone, tries: 0, job });
         }
     }
 
@@ -129,8 +152,17 @@ impl<D: Domain> Dispatcher<D> {
                 return;
             }
             self.in_flight_jobs += batch.len();
-            let engine = self.engine.clone();
-            self.running.spawn(async move { batch::run(&engine, batch).await });
+            let (engine, broker) = (self.engine.clone(), self.broker.clone());
+            self.running.spawn(async move {
+                match count_starts(&broker, &batch).await {
+                    Ok(()) => batch::run(&engine, batch).await,
+                    Err(error) => {
+                        tracing::warn!(%error, jobs = batch.len(), "the start of claimed jobs cannot be counted; they wait");
+                        let back = batch.into_iter().map(|planned| (planned, Back::Unavailable)).collect();
+                        Ended { settled: Vec::new(), back }
+                    }
+                }
+            });
         }
     }
 
@@ -171,6 +203,9 @@ impl<D: Domain> Dispatcher<D> {
             self.plan.finish(settled.planned.id, &settled.planned.aggregates);
         }
         let size = ended.back.len();
+        if !self.lifecycle.is_running() {
+            self.went_back += size;
+        }
         for (planned, why) in ended.back {
             self.engine.metrics.put_back(why.as_str(), 1);
             self.put_back(planned, why, size);
@@ -182,32 +217,40 @@ impl<D: Domain> Dispatcher<D> {
     }
 
     fn put_back(&mut self, planned: Planned<Job<D>>, why: Back, size: usize) {
-        let Planned { turn, id, aggregates, bytes, company, tries, job } = planned;
+        let Planned { turn, id, aggregates, bytes, company, alone, tries, job } = planned;
         let company = if why == Back::Refused { (size / 2).max(1) } else { company };
         let pause = batch::pause(why, tries + 1, self.settings.retry_delay, self.settings.retry_count);
         let not_before = (!pause.is_zero()).then(|| Instant::now() + pause);
-        let targets = targets(&job);
-        self.plan.put_back(
-            turn,
-            &aggregates,
-            Waiting { id, targets, bytes, not_before, company, tries: tries + 1, job },
-        );
+        let (targets, tries) = (targets(&job), tries + 1);
+        self.plan.put_back(turn, &aggregates, Waiting { id, targets, bytes, not_before, company, alone, tries, job });
     }
 
     /// Gives every waiting job back to the group; returns how many there were.
     async fn hand_back(&mut self) -> usize {
-        let mut by_stream: BTreeMap<Arc<str>, Vec<EntryId>> = BTreeMap::new();
+        let mut by_stream: BTreeMap<Arc<str>, Vec<(EntryId, u64)>> = BTreeMap::new();
         for job in self.plan.take_all() {
-            by_stream.entry(job.stream).or_default().push(job.entry);
+            by_stream.entry(job.stream).or_default().push((job.entry, job.deliveries.unwrap_or(0)));
         }
-        for (stream, ids) in &by_stream {
-            if let Err(error) = self.broker.hand_back(stream, ids).await {
-                tracing::warn!(%error, jobs = ids.len(), "jobs could not be handed back; they are claimed later");
+        for (stream, entries) in &by_stream {
+            if let Err(error) = self.broker.hand_back(stream, entries).await {
+                tracing::warn!(%error, jobs = entries.len(), "jobs could not be handed back; they are claimed later");
             }
-            ids.iter().for_each(|id| self.hand.let_go(stream, *id));
+            entries.iter().for_each(|(id, _)| self.hand.let_go(stream, *id));
         }
         by_stream.values().map(Vec::len).sum()
     }
+}
+
+/// Counts a start of those jobs of the batch that were delivered before; a first delivery is counted by its read.
+async fn count_starts<D: Domain>(broker: &Broker, batch: &[Planned<Job<D>>]) -> Result<(), BrokerError> {
+    let mut claimed: BTreeMap<&str, Vec<EntryId>> = BTreeMap::new();
+    for job in batch.iter().map(|planned| &planned.job).filter(|job| job.deliveries.is_some()) {
+        claimed.entry(&job.stream).or_default().push(job.entry);
+    }
+    for (stream, ids) in claimed {
+        broker.count_starts(stream, &ids).await?;
+    }
+    Ok(())
 }
 
 fn targets<D: Domain>(job: &Job<D>) -> Targets {

@@ -118,9 +118,9 @@ fn planned(job_type: &str, key: &str, data: &str, turn: u64) -> Planned<Job<Coun
     let fields = [("type", job_type), ("key", key), ("data", data)];
     let fields = fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).to_vec();
     let id = EntryId { ms: turn, seq: u64::from(uuid::Uuid::new_v4().as_fields().0) };
-    let job = job::decode::<Counter>(&Entry { stream: "jobs".into(), id, fields }, 1000);
+    let job = job::decode::<Counter>(&Entry { stream: "jobs".into(), id, fields, deliveries: None }, 1000);
     let aggregates = vec![AggregateId::new("counter", key)];
-    Planned { turn, id: job.id, aggregates, bytes: job.bytes, company: usize::MAX, tries: 0, job }
+    Planned { turn, id: job.id, aggregates, bytes: job.bytes, company: usize::MAX, alone: false, tries: 0, job }
 }
 
 /// The lock nodes connect in the background: the first tries may find none.

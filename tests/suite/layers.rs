@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Ranks, lowest first: a module imports only from its own rank's earlier modules' ranks.
 const RANKS: [&[&str]; 5] = [
-    &["domain", "job", "plan", "config", "metrics", "lifecycle"],
+    &["domain", "job", "plan", "config", "metrics", "lifecycle", "fail"],
     &["store", "projection", "stream", "lock"],
     &["batch"],
     &["worker"],

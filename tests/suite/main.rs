@@ -9,6 +9,7 @@ mod load;
 mod lock;
 mod producers;
 mod prune;
+mod recovery;
 mod scheduled;
 mod shop;
 mod startup;

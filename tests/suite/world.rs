@@ -111,6 +111,13 @@ impl World {
 
     /// A running daemon with this beside the usual environment; ready when this returns.
     pub async fn daemon(&self, extra: &[(&str, &str)]) -> Daemon {
+        let mut daemon = self.start(extra);
+        daemon.await_ready().await;
+        daemon
+    }
+
+    /// A daemon that has just been started; it may end at any time.
+    pub fn start(&self, extra: &[(&str, &str)]) -> Daemon {
         let mut environment = self.environment();
         environment.extend(extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let listen = environment["LOCKKEEPER_HTTP_LISTEN"].clone();
@@ -119,9 +126,7 @@ impl World {
         let name = format!("daemon-{}", uuid::Uuid::new_v4().simple());
         let program = Path::new(env!("CARGO_BIN_EXE_lockkeeper"));
         let process = Process::start(&self.folder, &name, program, &["run"], &pairs).expect("the daemon starts");
-        let mut daemon = Daemon { process, listen };
-        daemon.await_ready().await;
-        daemon
+        Daemon { process, listen }
     }
 
     /// Pushes one entry as it is, and returns its id in the stream.

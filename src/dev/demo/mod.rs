@@ -78,20 +78,23 @@ struct Stuck(String);
 
 /// Runs the demo; 0 when every line of the verdict passes, 1 when not, 130 after Ctrl-C.
 pub async fn demo(arguments: Demo) -> anyhow::Result<u8> {
-    let result = tokio::select! {
-        result = run(&arguments) => result,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
-            eprintln!("interrupted; the servers are gone");
-            return Ok(super::INTERRUPTED);
+    let finished = {
+        let run = std::pin::pin!(run(&arguments));
+        tokio::select! {
+            result = run => Some(result),
+            interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| None)?,
         }
     };
-    match result {
-        Err(error) if error.is::<Stuck>() => {
+    match finished {
+        None => {
+            eprintln!("interrupted; the servers are gone");
+            Ok(super::INTERRUPTED)
+        }
+        Some(Err(error)) if error.is::<Stuck>() => {
             eprintln!("{error}");
             Ok(exit::NO)
         }
-        result => result,
+        Some(result) => result,
     }
 }
 
@@ -171,7 +174,7 @@ impl Sale {
         for jobs in [self.offer.registrations(), self.offer.sale_permits()] {
             self.counter.prepare(&jobs).await?;
             let goal = self.counter.tally.pushed().len();
-            self.watch(goal, None, None).await?;
+            self.watch(goal, jobs.len(), None, None).await?;
         }
         let refused: Vec<_> = self.counter.tally.ends().into_keys().filter(|end| end.outcome != "applied").collect();
         if !refused.is_empty() {
@@ -195,18 +198,18 @@ impl Sale {
             self.tasks.spawn(self.counter.clone().buy(shopper));
         }
         let chaos = arguments.chaos.then(Chaos::default);
-        self.watch(goal, Some(Progress::new(total)), chaos).await
+        self.watch(goal, total, Some(Progress::new(total)), chaos).await
     }
 
-    /// Waits until `goal` jobs have answered and the chaos is over.
+    /// Waits until `goal` jobs have answered, of which `total` are watched here, and the chaos is over.
     async fn watch(
         &mut self,
         goal: usize,
+        total: usize,
         mut progress: Option<Progress>,
         mut chaos: Option<Chaos>,
     ) -> anyhow::Result<()> {
         let mut answered = self.counter.tally.answered();
-        let total = self.counter.tally.open().len().max(goal - *answered.borrow());
         let mut last_change = Instant::now();
         loop {
             let done = *answered.borrow_and_update();
@@ -214,7 +217,7 @@ impl Sale {
                 progress.show((total + done).saturating_sub(goal));
             }
             if let Some(chaos) = &mut chaos {
-                let share = 1.0 - goal.saturating_sub(done) as f64 / total as f64;
+                let share = 1.0 - goal.saturating_sub(done) as f64 / total.max(1) as f64;
                 let told = chaos.step(share, &mut self.servers, &mut self.fleet).await?;
                 told.iter().zip(&progress).for_each(|(text, progress)| progress.say(text));
             }

@@ -123,12 +123,22 @@ async fn fill(folder: &Arc<Folder>, name: &str) -> Result<(), ServersError> {
     let directory = format!("--datadir={}", unfinished.display());
     arguments.push(&directory);
     arguments.extend(user_argument(folder)?);
-    let mut process = Process::start(folder, &format!("{name}-install"), &program, arguments, &[])?;
+    let temporary = temporary(folder, name)?;
+    let environment = [("TMPDIR", temporary.as_str())];
+    let mut process = Process::start(folder, &format!("{name}-install"), &program, arguments, &environment)?;
     let status = process.finished(FILLED_WITHIN).await?;
     if !status.success() {
         return Err(ServersError::Exited { name: format!("{name}-install"), status, log: process.last_words() });
     }
     fs::rename(&unfinished, &data).map_err(failed)
+}
+
+/// A folder for temporary tables, made when missing. In one that servers share, each that starts removes the tables of
+/// the others, whose statements then fail.
+fn temporary(folder: &Folder, name: &str) -> Result<String, ServersError> {
+    let path = folder.path().join(format!("{name}.tmp"));
+    fs::create_dir_all(&path).map_err(|source| ServersError::Folder { path: path.clone(), source })?;
+    Ok(path.display().to_string())
 }
 
 async fn launch(folder: &Arc<Folder>, name: &str, port: u16) -> Result<Process, ServersError> {
@@ -145,7 +155,8 @@ async fn launch(folder: &Arc<Folder>, name: &str, port: u16) -> Result<Process, 
             server
         }
     };
-    let mut process = Process::start(folder, name, &program, arguments, &[])?;
+    let temporary = temporary(folder, name)?;
+    let mut process = Process::start(folder, name, &program, arguments, &[("TMPDIR", &temporary)])?;
     process.ready(READY_WITHIN, || answers(socket.clone())).await?;
     Ok(process)
 }

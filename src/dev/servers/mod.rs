@@ -20,6 +20,7 @@ use futures_util::future::{join_all, try_join_all};
 pub use self::database::{DATABASE, DatabaseServer};
 pub use self::folder::Folder;
 pub use self::process::Process;
+pub(super) use self::process::own_variables;
 pub use self::program::free_port;
 pub use self::redis::{BROKER, LOCK_NODE, RedisServer};
 

@@ -179,7 +179,7 @@ impl ServersError {
 }
 
 /// This process's variables that would configure a daemon: a throwaway one must never reach the servers they name.
-fn own_variables() -> impl Iterator<Item = OsString> {
+pub(in crate::dev) fn own_variables() -> impl Iterator<Item = OsString> {
     let ours = |name: &OsString| {
         let name = name.to_string_lossy();
         ["LOCKKEEPER_", "DATABASE_URL", "REDIS_URL"].iter().any(|prefix| name.starts_with(prefix))
