@@ -1,8 +1,12 @@
 //! The command line: one arm, one call per command, and the exit codes.
 
 mod check;
+mod dead_letters;
 mod enqueue;
 mod load;
+mod operator;
+mod prune;
+mod scheduled;
 mod show;
 
 use std::ffi::OsString;
@@ -57,6 +61,14 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
+    /// List, show, requeue or drop jobs that could not be run
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
+    /// List or cancel jobs that are not due yet
+    #[command(subcommand)]
+    Scheduled(scheduled::Scheduled),
+    /// Delete old receipts, dead letters and reply streams
+    Prune(prune::Prune),
     /// Sell limited stock to many buyers on throwaway servers, then audit the database and print a verdict
     Demo(dev::Demo),
     /// Keep throwaway servers and a daemon running until Ctrl-C, to try things out
@@ -179,6 +191,9 @@ async fn run(cli: Cli, matches: &ArgMatches) -> Result<u8, Failed> {
         Command::Enqueue(jobs) => enqueue::enqueue(&load()?, jobs).await,
         Command::Job { id, json } => show::job(&load()?, &id, json.json).await,
         Command::Events { aggregate, json } => show::events(&load()?, &aggregate, json.json).await,
+        Command::DeadLetters(command) => dead_letters::run(&load()?, command).await,
+        Command::Scheduled(command) => scheduled::run(&load()?, command).await,
+        Command::Prune(bounds) => prune::prune(&load()?, &bounds).await,
         Command::Demo(demo) => {
             dev::demo(demo).await.map_err(|error| Failed::new(exit::UNAVAILABLE, format!("{error:#}")))
         }

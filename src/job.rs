@@ -215,21 +215,26 @@ pub struct Job<D: Domain> {
     pub work: Result<D::Command, Dead>,
 }
 
+/// The id of the job with these fields in the entry `entry` of `stream`: the producer's, or one made of the entry's when the
+/// producer gave none that can be used.
+pub fn id_of(stream: &str, entry: EntryId, fields: &[(Vec<u8>, Vec<u8>)]) -> JobId {
+    match Fields(fields).text("id", MAX_ID_BYTES) {
+        Ok(Some(text)) => JobId::from_text(text),
+        Ok(None) | Err(_) => JobId::of_entry(stream, entry),
+    }
+}
+
 /// Decodes `entry`. `max_data_bytes` bounds the `data` field, and is checked before anything is parsed.
 pub fn decode<D: Domain>(entry: &Entry, max_data_bytes: usize) -> Job<D> {
     let fields = Fields(&entry.fields);
     let bytes = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let given_id = fields.text("id", MAX_ID_BYTES);
-    let id = match &given_id {
-        Ok(Some(text)) => JobId::from_text(text),
-        Ok(None) | Err(_) => JobId::of_entry(&entry.stream, entry.id),
-    };
+    let given_id = fields.text("id", MAX_ID_BYTES).map(drop);
     let job_type = fields.one("type").ok().flatten();
     let job_type = job_type.and_then(|given| D::JOBS.iter().copied().find(|known| known.as_bytes() == given));
     let mut job = Job {
         stream: entry.stream.clone(),
         entry: entry.id,
-        id,
+        id: id_of(&entry.stream, entry.id, &entry.fields),
         fingerprint: Fingerprint::of(["type", "key", "data"].map(|name| fields.first(name).unwrap_or_default())),
         job_type,
         subject: None,
@@ -243,7 +248,7 @@ pub fn decode<D: Domain>(entry: &Entry, max_data_bytes: usize) -> Job<D> {
         counted: entry.deliveries.is_none(),
         work: Err(Dead::new(DeadCode::Malformed, "")),
     };
-    job.work = given_id.map_err(Dead::from).and_then(|_| fill::<D>(&mut job, &fields, max_data_bytes));
+    job.work = given_id.map_err(Dead::from).and_then(|()| fill::<D>(&mut job, &fields, max_data_bytes));
     job
 }
 

@@ -9,6 +9,7 @@ mod audit;
 mod commit;
 mod error;
 mod migrate;
+mod prune;
 mod read;
 pub mod sql;
 
@@ -20,6 +21,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, Row};
 pub use commit::{Append, Committed, Receipt, Transaction};
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use migrate::{MigrateError, SchemaState};
+pub use prune::ReceiptPage;
 pub use read::{Recorded, Snapshot, StoredReceipt};
 
 /// How long a transaction may sit idle, in seconds, before the server ends it: its daemon is frozen or gone. Together with

@@ -184,7 +184,12 @@ pub(super) fn receipt(row: &sqlx::mysql::MySqlRow) -> Result<(JobId, StoredRecei
         fingerprint: Fingerprint(sixteen(column(row, 6)?)?),
         recorded_at: column(row, 7)?,
     };
-    Ok((JobId(uuid::Uuid::from_bytes(sixteen(column(row, 0)?)?)), receipt))
+    Ok((job_id(row)?, receipt))
+}
+
+/// Of a row whose first column is a job's id.
+pub(super) fn job_id(row: &sqlx::mysql::MySqlRow) -> Result<JobId, StoreError> {
+    Ok(JobId(uuid::Uuid::from_bytes(sixteen(column(row, 0)?)?)))
 }
 
 fn sixteen(bytes: Vec<u8>) -> Result<[u8; 16], StoreError> {

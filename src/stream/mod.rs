@@ -12,7 +12,9 @@
 //! an entry leaves only when the batch that ran it says so.
 
 mod claim;
+mod letters;
 mod read;
+mod replies;
 mod sample;
 mod schedule;
 mod settle;
@@ -25,7 +27,10 @@ use redis::{AsyncConnectionConfig, RedisError};
 
 use crate::job::EntryId;
 
+pub use letters::{Letter, Letters, Selection};
 pub use read::{Reader, streams as entries_of};
+pub use replies::Swept;
+pub use schedule::{Place, Waiting};
 pub use settle::{DeadLetter, Postponed, Reply};
 
 /// The name of the stream that holds `stream`'s dead letters.

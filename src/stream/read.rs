@@ -59,15 +59,20 @@ pub(super) fn entries(stream: &Arc<str>, list: Value) -> Vec<Entry> {
         .filter_map(|entry| {
             let (id, fields) = pair(entry)?;
             let id: EntryId = std::str::from_utf8(&bytes(id)).ok()?.parse().ok()?;
-            let Value::Array(fields) = fields else { return None };
-            let mut values = fields.into_iter().map(bytes);
-            let mut fields = Vec::new();
-            while let (Some(name), Some(value)) = (values.next(), values.next()) {
-                fields.push((name, value));
-            }
-            Some(Entry { stream: stream.clone(), id, fields, deliveries: None })
+            Some(Entry { stream: stream.clone(), id, fields: pairs(fields)?, deliveries: None })
         })
         .collect()
+}
+
+/// The fields of an entry: a flat list of names and values.
+pub(super) fn pairs(list: Value) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let Value::Array(list) = list else { return None };
+    let mut values = list.into_iter().map(bytes);
+    let mut pairs = Vec::new();
+    while let (Some(name), Some(value)) = (values.next(), values.next()) {
+        pairs.push((name, value));
+    }
+    Some(pairs)
 }
 
 fn pair(value: Value) -> Option<(Value, Value)> {

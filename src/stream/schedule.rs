@@ -1,22 +1,30 @@
-//! Jobs that are not due: out of the stream until their time, then back at its end.
+//! Jobs that are not due: out of the stream until their time, then back at its end, unless an operator cancels them.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use redis::Script;
+use redis::{Script, Value};
 
+use super::letters::CUT_BYTES;
+use super::read::{bytes, pairs};
 use super::{Broker, BrokerError, Postponed, scheduled};
+use crate::job::{self, EntryId, JobId};
 
-/// Moves an entry to the schedule: its fields, and the job's id if the producer gave none, packed as one member. An entry
-/// that is not pending any more has been moved before. KEYS: stream, schedule. ARGV: group, entry id, job id, due time.
+/// Moves an entry to the schedule: its fields, and the job's id if the producer gave none, packed as one member. An
+/// empty id is left out, since two ids make the job malformed when it is due. An entry that is not pending any more has been
+/// moved before. KEYS: stream, schedule. ARGV: group, entry id, job id, due time.
 static POSTPONE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then return 0 end
         local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
         if entry then
-            local fields, has_id = entry[2], false
-            for i = 1, #fields, 2 do
-                has_id = has_id or (fields[i] == 'id' and fields[i + 1] ~= '')
+            local fields, has_id = {}, false
+            for i = 1, math.min(#entry[2], 6000), 2 do
+                if entry[2][i] ~= 'id' or entry[2][i + 1] ~= '' then
+                    fields[#fields + 1] = entry[2][i]
+                    fields[#fields + 1] = entry[2][i + 1]
+                    has_id = has_id or entry[2][i] == 'id'
+                end
             end
             if not has_id then
                 fields[#fields + 1] = 'id'
@@ -46,7 +54,145 @@ static PROMOTE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// What both ways of reading the schedule do with what they find: `summary` gives a job's fields that a list shows, with
+/// the beginning of each value. A member that this daemon did not write has none.
+const SUMMARY: &str = r"
+    local wanted = {id = 1, type = 1, key = 1}
+    local function summary(member, cut)
+        local good, packed = pcall(cmsgpack.unpack, member)
+        local fields = {}
+        if not good or type(packed) ~= 'table' then return fields end
+        for i = 1, #packed, 2 do
+            if wanted[packed[i]] then
+                fields[#fields + 1] = packed[i]
+                fields[#fields + 1] = string.sub(packed[i + 1], 1, cut)
+            end
+        end
+        return fields
+    end";
+
+/// Reads jobs in the order in which they are due. KEYS: schedule. ARGV: lowest due time, how many of those to pass over,
+/// number, length of values.
+static IN_ORDER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&format!(
+        "{SUMMARY}
+        local found = {{}}
+        local members = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', ARGV[2], ARGV[3])
+        for i = 1, #members, 2 do
+            found[#found + 1] = {{members[i + 1], '', summary(members[i], tonumber(ARGV[4]))}}
+        end
+        return found"
+    ))
+});
+
+/// Reads jobs in no order, with their members. Whatever is in the schedule from the first step to the last is found, also
+/// when others come and go meanwhile. KEYS: schedule. ARGV: cursor, number, length of values.
+static ALL: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&format!(
+        "{SUMMARY}
+        local found = {{}}
+        local step = redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+        for i = 1, #step[2], 2 do
+            found[#found + 1] = {{step[2][i + 1], step[2][i], summary(step[2][i], tonumber(ARGV[3]))}}
+        end
+        return {{step[1], found}}"
+    ))
+});
+
+/// Jobs per page. A script stops the broker while it runs, and it unpacks each job whole.
+const PAGE_COUNT: usize = 100;
+
+/// A job that waits in the schedule.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The stream that it goes back to.
+    pub stream: Arc<str>,
+    /// When it is due, Unix milliseconds.
+    pub due_ms: u64,
+    /// Its `id`, `type` and `key`, as bytes that nobody has checked.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+    due: String,
+    member: Vec<u8>,
+}
+
+impl Waiting {
+    /// The first field of that name.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields.iter().find(|(given, _)| given == name.as_bytes()).map(|(_, value)| value.as_slice())
+    }
+
+    /// The job's id.
+    pub fn job(&self) -> JobId {
+        // What is in the schedule has an id, so none is made of this.
+        job::id_of(&self.stream, EntryId { ms: 0, seq: 0 }, &self.fields)
+    }
+}
+
+/// How far a list of the schedule is: the due time of the last job, and how many with just that time have been seen.
+#[derive(Clone, Debug)]
+pub struct Place {
+    due: String,
+    seen: usize,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { due: "-inf".to_owned(), seen: 0 }
+    }
+}
+
+fn waiting(stream: &str, reply: Value) -> Vec<Waiting> {
+    let Value::Array(list) = reply else { return Vec::new() };
+    let job = |item: Value| {
+        let Value::Array(parts) = item else { return None };
+        let [due, member, fields] = <[Value; 3]>::try_from(parts).ok()?;
+        let due = String::from_utf8(bytes(due)).ok()?;
+        // A score is a floating-point number; the cast takes one that is out of range to the nearest that is not.
+        let due_ms = due.parse::<f64>().ok()? as u64;
+        Some(Waiting { stream: stream.into(), due_ms, fields: pairs(fields)?, due, member: bytes(member) })
+    };
+    list.into_iter().filter_map(job).collect()
+}
+
 impl Broker {
+    /// The next page of jobs, in the order in which they are due; empty at the end.
+    pub async fn scheduled(&self, stream: &str, place: &mut Place) -> Result<Vec<Waiting>, BrokerError> {
+        let mut call = IN_ORDER.key(scheduled(stream));
+        call.arg(&place.due).arg(place.seen).arg(PAGE_COUNT).arg(CUT_BYTES);
+        let page = waiting(stream, call.invoke_async(&mut self.connection.clone()).await?);
+        if let Some(last) = page.last() {
+            let seen_before = if last.due == place.due { place.seen } else { 0 };
+            let seen = seen_before + page.iter().filter(|job| job.due == last.due).count();
+            *place = Place { due: last.due.clone(), seen };
+        }
+        Ok(page)
+    }
+
+    /// A step through all jobs of the schedule, in no order, some perhaps twice. The first cursor is 0, and so is the one
+    /// after the last step.
+    pub async fn scan_scheduled(&self, stream: &str, cursor: u64) -> Result<(u64, Vec<Waiting>), BrokerError> {
+        let mut call = ALL.key(scheduled(stream));
+        call.arg(cursor).arg(PAGE_COUNT).arg(CUT_BYTES);
+        let (cursor, found): (u64, Value) = call.invoke_async(&mut self.connection.clone()).await?;
+        Ok((cursor, waiting(stream, found)))
+    }
+
+    /// Takes a job of [`Broker::scan_scheduled`] out of the schedule. Returns false when it is not there any more: it fell
+    /// due, or somebody else was first. A member is removed or promoted, never both.
+    pub async fn cancel(&self, job: &Waiting) -> Result<bool, BrokerError> {
+        let mut command = redis::cmd("ZREM");
+        command.arg(scheduled(&job.stream)).arg(&job.member);
+        Ok(command.query_async::<u64>(&mut self.connection.clone()).await? == 1)
+    }
+
+    /// When the last job of the schedule is due, Unix milliseconds.
+    pub async fn furthest_due(&self, stream: &str) -> Result<Option<u64>, BrokerError> {
+        let mut command = redis::cmd("ZREVRANGE");
+        command.arg(scheduled(stream)).arg(0).arg(0).arg("WITHSCORES");
+        let last: Vec<(Vec<u8>, f64)> = command.query_async(&mut self.connection.clone()).await?;
+        Ok(last.first().map(|(_, due)| *due as u64))
+    }
+
     /// Moves an entry to the schedule.
     pub async fn postpone(&self, stream: &str, job: Postponed) -> Result<(), BrokerError> {
         let mut call = POSTPONE.key(stream);

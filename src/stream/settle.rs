@@ -18,7 +18,8 @@ static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Copies an entry to the dead letters with what is known of its end, then acknowledges and deletes it. An entry that is not
-/// pending any more was dead-lettered before. A failed XADD ends the script with the entry still pending.
+/// pending any more was dead-lettered before. A failed XADD ends the script with the entry still pending. An empty id is left
+/// out, since the job's own is added, and an entry with two ids is malformed when it is requeued.
 /// KEYS: stream, dead letters. ARGV: group, entry id, job id, reason, error.
 static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
@@ -30,10 +31,11 @@ static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
         local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
         if entry then
             for i = 1, math.min(#entry[2], 6000), 2 do
-                if not ours[entry[2][i]] then
+                local empty_id = entry[2][i] == 'id' and entry[2][i + 1] == ''
+                if not ours[entry[2][i]] and not empty_id then
                     letter[#letter + 1] = entry[2][i]
                     letter[#letter + 1] = entry[2][i + 1]
-                    has_id = has_id or (entry[2][i] == 'id' and entry[2][i + 1] ~= '')
+                    has_id = has_id or entry[2][i] == 'id'
                 end
             end
         end

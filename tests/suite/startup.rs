@@ -1,29 +1,6 @@
 //! How the daemon starts, or says why it does not.
 
-use std::collections::HashMap;
-use std::process::{Command, Output};
-
-use crate::world::World;
-
-/// Runs a command of the binary with just this environment.
-fn lockkeeper(arguments: &[&str], environment: &HashMap<String, String>) -> (Option<i32>, String) {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_lockkeeper"))
-        .args(arguments)
-        .env_clear()
-        .env("PATH", path)
-        .envs(environment)
-        .output()
-        .expect("the binary runs");
-    (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
-}
-
-async fn in_background(arguments: &[&str], environment: &HashMap<String, String>) -> (Option<i32>, String) {
-    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-    let environment = environment.clone();
-    let run = move || lockkeeper(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &environment);
-    tokio::task::spawn_blocking(run).await.expect("the command ends")
-}
+use crate::world::{World, lockkeeper};
 
 #[tokio::test]
 async fn an_absent_database_or_broker_is_exit_69_and_one_clear_line() {
@@ -35,7 +12,7 @@ async fn an_absent_database_or_broker_is_exit_69_and_one_clear_line() {
     ] {
         let mut environment = world.environment();
         environment.insert(key.to_owned(), url);
-        let (code, output) = in_background(&["run"], &environment).await;
+        let (code, output) = lockkeeper(&["run"], &environment).await;
         assert_eq!(code, Some(69), "{key}: {output}");
         let lines: Vec<_> = output.lines().filter(|line| line.starts_with("lockkeeper: ")).collect();
         assert_eq!(lines.len(), 1, "{key}: {output}");
@@ -56,7 +33,7 @@ async fn a_wrong_configuration_is_exit_78_with_every_problem() {
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     for command in ["run", "check"] {
-        let (code, output) = in_background(&[command, "--http-listen", "nowhere"], &environment).await;
+        let (code, output) = lockkeeper(&[command, "--http-listen", "nowhere"], &environment).await;
         assert_eq!(code, Some(78), "{output}");
         for expected in ["database.url", "lock.ttl_ms", "BATCH_MAX_JBS", "http.listen", "lock.nodes"] {
             assert!(output.contains(expected), "{expected} is not named: {output}");
@@ -73,14 +50,14 @@ async fn a_cluster_node_and_a_schema_that_must_not_be_migrated_are_refused() {
     let cluster = cluster.await.expect("a cluster node starts");
     let mut environment = world.environment();
     environment.insert("LOCKKEEPER_LOCK_NODES".into(), cluster.url());
-    let (code, output) = in_background(&["run"], &environment).await;
+    let (code, output) = lockkeeper(&["run"], &environment).await;
     assert_eq!(code, Some(78), "{output}");
     assert!(output.contains("redis1") && output.to_lowercase().contains("cluster"), "{output}");
     let mut environment = world.environment();
     let mut sql = world.sql().await;
     sqlx::raw_sql("DROP TABLE _sqlx_migrations").execute(&mut sql).await.expect("the table is dropped");
     environment.insert("LOCKKEEPER_DATABASE_MIGRATE".into(), "false".into());
-    let (code, output) = in_background(&["run"], &environment).await;
+    let (code, output) = lockkeeper(&["run"], &environment).await;
     assert_eq!(code, Some(78), "{output}");
     assert!(output.contains("lockkeeper migrate"), "{output}");
 }
@@ -89,7 +66,7 @@ async fn a_cluster_node_and_a_schema_that_must_not_be_migrated_are_refused() {
 async fn check_tells_of_every_server_and_of_a_foreign_group() {
     let world = World::new().await;
     let environment = world.environment();
-    let (code, output) = in_background(&["check"], &environment).await;
+    let (code, output) = lockkeeper(&["check"], &environment).await;
     assert_eq!(code, Some(0), "{output}");
     for expected in ["database", "schema", "broker", "stream", "lock node redis1"] {
         assert!(output.contains(expected), "{expected}: {output}");
@@ -97,7 +74,7 @@ async fn check_tells_of_every_server_and_of_a_foreign_group() {
     let mut group = redis::cmd("XGROUP");
     group.arg("CREATE").arg(&world.stream).arg("analytics").arg("0").arg("MKSTREAM");
     group.query_async::<()>(&mut world.redis.clone()).await.expect("a foreign group");
-    let (code, output) = in_background(&["check", "--json"], &environment).await;
+    let (code, output) = lockkeeper(&["check", "--json"], &environment).await;
     assert_eq!(code, Some(78), "{output}");
     assert!(output.contains("analytics"), "{output}");
 }
@@ -109,18 +86,18 @@ async fn the_command_line_pushes_waits_and_shows() {
     let (pen, environment) = (world.id("pen"), world.environment());
     let data = r#"{"name":"pen","supply_price":7.5,"vat":"0.5","is_tax_free":false,"stock":3,"member_id":1}"#;
     let push = ["enqueue", "item.register", &pen, "--data", data, "--id", "first", "--wait"];
-    let (code, output) = in_background(&push, &environment).await;
+    let (code, output) = lockkeeper(&push, &environment).await;
     assert_eq!((code, output.trim()), (Some(0), "first applied events 1..1"));
-    let (code, output) = in_background(&["job", "first", "--json"], &environment).await;
+    let (code, output) = lockkeeper(&["job", "first", "--json"], &environment).await;
     assert_eq!(code, Some(0), "{output}");
     let job: serde_json::Value = serde_json::from_str(&output).expect("JSON");
     assert_eq!(job["events"][0]["payload"]["supply_price"], "7.500");
-    let (code, output) = in_background(&["events", &format!("item/{pen}")], &environment).await;
+    let (code, output) = lockkeeper(&["events", &format!("item/{pen}")], &environment).await;
     assert!(code == Some(0) && output.contains("v1") && output.contains("item.registered"), "{output}");
     let (code, output) =
-        in_background(&["enqueue", "item.restock", &pen, "--data", r#"{"quantity":0}"#], &environment).await;
+        lockkeeper(&["enqueue", "item.restock", &pen, "--data", r#"{"quantity":0}"#], &environment).await;
     assert!(code == Some(1) && output.contains("data.quantity"), "{output}");
-    let (code, output) = in_background(&["job", "unheard-of"], &environment).await;
+    let (code, output) = lockkeeper(&["job", "unheard-of"], &environment).await;
     assert!(code == Some(1) && output.contains("no receipt"), "{output}");
 }
 
@@ -138,7 +115,7 @@ async fn a_missing_grant_is_exit_77_and_named() {
     let server = world.database.split('@').nth(1).expect("user@host");
     environment.insert("DATABASE_URL".into(), format!("mysql://{user}:canary@{server}"));
     for command in ["run", "check"] {
-        let (code, output) = in_background(&[command], &environment).await;
+        let (code, output) = lockkeeper(&[command], &environment).await;
         assert_eq!(code, Some(77), "{command}: {output}");
         assert!(output.contains("INSERT") && output.contains("events"), "{command} does not name the grant: {output}");
         assert!(!output.contains("canary"), "a password is in the output: {output}");

@@ -211,6 +211,13 @@ impl World {
         entries.into_iter().map(|(_, values)| fields(values)).collect()
     }
 
+    /// Sends one command to the broker.
+    pub async fn redis_do<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::Cmd::new();
+        command.arg(words);
+        command.query_async(&mut self.redis.clone()).await.expect(words[0])
+    }
+
     /// A connection of its own to this world's database.
     pub async fn sql(&self) -> MySqlConnection {
         MySqlConnection::connect(&self.database).await.expect("the database answers")
@@ -274,6 +281,15 @@ impl Daemon {
         self.process.signal("TERM").expect("SIGTERM is sent");
         self.process.finished(PATIENCE).await.expect("the daemon ends").code()
     }
+}
+
+/// Runs a command of the binary with just this environment: its exit code, and all that it printed.
+pub async fn lockkeeper(arguments: &[&str], environment: &HashMap<String, String>) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+    command.args(arguments).env_clear().env("PATH", std::env::var("PATH").unwrap_or_default()).envs(environment);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("the command ends");
+    let std::process::Output { status, stdout, stderr } = output.expect("the binary runs");
+    (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
 }
 
 /// Waits until `condition` gives something. Fails with `what` was expected.

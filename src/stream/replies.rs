@@ -1,0 +1,65 @@
+//! Reply streams that nobody has deleted.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::Script;
+
+use super::{Broker, BrokerError};
+
+/// Deletes those reply streams whose last entry is old, or just counts them. The age is looked at in the same step as the
+/// deletion, so no fresh reply is lost. A stream that never had an entry may be one that somebody waits on.
+/// KEYS: reply streams. ARGV: age in milliseconds, 1 to delete.
+static DELETE_STALE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local time, stale = redis.call('TIME'), 0
+        local now = time[1] * 1000 + math.floor(time[2] / 1000)
+        for _, key in ipairs(KEYS) do
+            local about, last = redis.pcall('XINFO', 'STREAM', key), 0
+            for i = 1, #about, 2 do
+                if about[i] == 'last-generated-id' then last = tonumber(string.match(about[i + 1], '^%d+')) end
+            end
+            if last > 0 and now - last > tonumber(ARGV[1]) then
+                stale = stale + 1
+                if ARGV[2] == '1' then redis.call('UNLINK', key) end
+            end
+        end
+        return stale",
+    )
+});
+
+/// Keys looked at per step of a scan.
+const SCAN_COUNT: usize = 500;
+
+/// One step through the reply streams.
+#[derive(Clone, Copy, Debug)]
+pub struct Swept {
+    /// Where to go on; 0 at the end.
+    pub cursor: u64,
+    /// Reply streams that were looked at.
+    pub seen: u64,
+    /// Those whose last entry was older than the bound.
+    pub stale: u64,
+}
+
+impl Broker {
+    /// Looks at some reply streams, from `cursor` on, and deletes those whose last entry is older than `age`; with `dry_run`
+    /// it only counts them.
+    pub async fn sweep_replies(&self, cursor: u64, age: Duration, dry_run: bool) -> Result<Swept, BrokerError> {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg("reply:*").arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("stream");
+        let (cursor, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut self.connection.clone()).await?;
+        let seen = keys.len() as u64;
+        if keys.is_empty() {
+            return Ok(Swept { cursor, seen, stale: 0 });
+        }
+        let mut call = DELETE_STALE.arg(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        call.arg(u8::from(!dry_run));
+        keys.into_iter().for_each(|key| {
+            call.key(key);
+        });
+        let stale = call.invoke_async(&mut self.connection.clone()).await?;
+        Ok(Swept { cursor, seen, stale })
+    }
+}
