@@ -84,8 +84,11 @@ impl Domain for Counter {
 /// its chance, or a statement is added that the database refuses.
 struct InBetween {
     times: AtomicUsize,
-    act: Box<dyn Fn(usize, &mut Sql) + Send + Sync>,
+    act: Act,
 }
+
+/// Told which time it is, from 0, and given the statements so far.
+type Act = Box<dyn Fn(usize, &mut Sql) + Send + Sync>;
 
 impl Projection<Counter> for InBetween {
     fn name(&self) -> &'static str {

@@ -1,6 +1,6 @@
 //! Entries that can never be run: each gets a receipt and a dead letter that names the field, and delays nobody.
 
-use crate::world::World;
+use crate::world::{Field, World};
 
 #[tokio::test]
 async fn malformed_entries_are_dead_lettered_with_the_field_and_the_jobs_around_them_are_applied() {
@@ -13,7 +13,7 @@ async fn malformed_entries_are_dead_lettered_with_the_field_and_the_jobs_around_
     let large = format!("{{\"quantity\":1,\"pad\":\"{}\"}}", "x".repeat(1 << 20)).into_bytes();
     let long_key = "k".repeat(10_000).into_bytes();
     let good: &[u8] = br#"{"quantity":1}"#;
-    let cases: Vec<(Vec<(&[u8], &[u8])>, &str)> = vec![
+    let cases: Vec<(Vec<Field<'_>>, &str)> = vec![
         (vec![(b"key", key), (b"data", good)], "malformed: type is missing"),
         (vec![(b"type", b"item.paint"), (b"key", key), (b"data", good)], "unknown_type: type `item.paint`"),
         (vec![(b"type", b"item.restock"), (b"data", good)], "malformed: key is missing"),

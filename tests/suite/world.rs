@@ -14,6 +14,11 @@ use sqlx::{Connection, MySqlConnection};
 /// How long a condition may take to come true. The machine may be slow; nothing is ever waited for longer than it takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A field of an entry: its name and its value.
+pub type Field<'a> = (&'a [u8], &'a [u8]);
+
+type OwnedField = (Vec<u8>, Vec<u8>);
+
 /// The servers of this test run: throwaway ones, or those that the environment names.
 struct Shared {
     mysql: String,
@@ -125,12 +130,12 @@ impl World {
             environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let name = format!("daemon-{}", uuid::Uuid::new_v4().simple());
         let program = Path::new(env!("CARGO_BIN_EXE_lockkeeper"));
-        let process = Process::start(&self.folder, &name, program, &["run"], &pairs).expect("the daemon starts");
+        let process = Process::start(&self.folder, &name, program, ["run"], &pairs).expect("the daemon starts");
         Daemon { process, listen }
     }
 
     /// Pushes one entry as it is, and returns its id in the stream.
-    pub async fn push_raw(&self, fields: &[(&[u8], &[u8])]) -> String {
+    pub async fn push_raw(&self, fields: &[Field<'_>]) -> String {
         let mut command = redis::cmd("XADD");
         command.arg(&self.stream).arg("*");
         fields.iter().for_each(|(name, value)| {
@@ -204,7 +209,7 @@ impl World {
     pub async fn entries(&self, stream: &str) -> Vec<HashMap<String, String>> {
         let mut command = redis::cmd("XRANGE");
         command.arg(stream).arg("-").arg("+");
-        let entries: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> =
+        let entries: Vec<(String, Vec<OwnedField>)> =
             command.query_async(&mut self.redis.clone()).await.expect("XRANGE");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let fields = |fields: Vec<_>| fields.into_iter().map(|(name, value)| (text(name), text(value))).collect();
@@ -249,7 +254,7 @@ pub struct Daemon {
 impl Daemon {
     async fn await_ready(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.get("/readyz").await.is_some_and(|(status, _)| status == 200) {
+        while self.get("/readyz").await.is_none_or(|(status, _)| status != 200) {
             let ended = self.process.exit_status();
             assert!(ended.is_none(), "the daemon ended with {ended:?}:\n{}", self.process.last_words());
             assert!(Instant::now() < deadline, "the daemon is not ready:\n{}", self.process.last_words());
