@@ -1,5 +1,7 @@
 //! The composition root: builds the parts, starts the loops, and drains them in order.
 
+mod farewell;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -249,8 +251,8 @@ impl<D: Domain> Daemon<D> {
         });
         let (end, drained) = watch_over(loops, beside, &lifecycle, &metrics, config.drain.timeout).await;
         let abandoned = match end {
-            End::Drained => leave(&broker, &hand).await,
-            End::Overrun | End::Broken | End::Aborted => abandon(&engine, &broker, &hand).await,
+            End::Drained => farewell::leave(&broker, &hand).await,
+            End::Overrun | End::Broken | End::Aborted => farewell::abandon(&engine, &broker, &hand).await,
         };
         engine.locks.settle(Duration::from_millis(200)).await;
         // Connections that do not close in time are closed by the end of the process.
@@ -263,49 +265,6 @@ impl<D: Domain> Daemon<D> {
 
 /// The loops that must end with the drain and not before; the dispatcher says what became of the jobs.
 type Loops = JoinSet<Result<Option<Drained>, worker::Broken>>;
-
-/// Takes leave of the broker after a clean drain. Returns the number of jobs still in hand, which are those that it could not
-/// be told of.
-async fn leave(broker: &Broker, hand: &Hand) -> usize {
-    let goodbye = async {
-        for stream in &broker.settings().names {
-            if let Err(error) = broker.remove_consumers(stream, true).await {
-                tracing::warn!(queue = %stream, %error, "this consumer is left for others to remove");
-            }
-        }
-    };
-    let _ = tokio::time::timeout(Duration::from_millis(500), goodbye).await;
-    broker.settings().names.iter().map(|stream| hand.entries(stream).len()).sum()
-}
-
-/// Gives up what is in hand: its locks are released, its entries handed back, its ids logged. Returns how many there are.
-async fn abandon<D: Domain>(engine: &Arc<Engine<D>>, broker: &Broker, hand: &Hand) -> usize {
-    // The batches' tasks have been told to stop. Each releases its locks as it goes, which takes no longer than a turn.
-    let gone = async {
-        while Arc::strong_count(engine) > 1 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let _ = tokio::time::timeout(Duration::from_millis(200), gone).await;
-    let mut abandoned = 0;
-    for stream in &broker.settings().names {
-        let entries = hand.entries(stream);
-        if entries.is_empty() {
-            continue;
-        }
-        abandoned += entries.len();
-        let ids: Vec<String> = entries.iter().take(LOGGED_IDS).map(|(id, _)| id.to_string()).collect();
-        tracing::error!(queue = %stream, jobs = entries.len(), entries = ids.join(","), "jobs were abandoned in flight");
-        let handed = tokio::time::timeout(Duration::from_millis(300), broker.hand_back(stream, &entries)).await;
-        if !matches!(handed, Ok(Ok(_))) {
-            tracing::warn!(queue = %stream, "abandoned jobs could not be handed back; they are claimed later");
-        }
-    }
-    abandoned
-}
-
-/// The most ids in one log line.
-const LOGGED_IDS: usize = 500;
 
 fn settings(config: &Config) -> worker::Settings {
     worker::Settings {
@@ -384,6 +343,10 @@ async fn sample<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, max_connectio
         for queue in &broker.settings().names {
             if let Ok(sample) = broker.sample(queue).await {
                 metrics.queue(queue, &broker.settings().group, sample);
+            }
+            if let Ok(lost @ 1..) = broker.lost(queue).await {
+                metrics.entries_lost(queue, lost);
+                tracing::error!(queue = %queue, lost, "entries were trimmed or deleted before they were run");
             }
         }
         let nodes: Vec<_> = engine.locks.nodes().into_iter().map(|node| (node.name, node.up)).collect();

@@ -93,8 +93,8 @@ fn read_stream_names(layers: &mut Layers) -> Vec<String> {
     for (index, stream) in names.iter().enumerate() {
         let problem = if name(stream).is_none() {
             NAME_RULE
-        } else if stream.ends_with(":dead") || stream.ends_with(":scheduled") {
-            "must not end in :dead or :scheduled, which are the daemon's own"
+        } else if [":dead", ":scheduled", ":finished"].iter().any(|end| stream.ends_with(end)) {
+            "must not end in :dead, :scheduled or :finished, which are the daemon's own"
         } else if stream.starts_with("lock:") || stream.starts_with("reply:") {
             "must not start with lock: or reply:, which locks and replies are named by"
         } else if names[..index].contains(stream) {

@@ -38,6 +38,12 @@ pub fn dead_letters(stream: &str) -> String {
     format!("{stream}:dead")
 }
 
+/// The name of the counter of `stream`'s entries that have been run: what is neither in the stream nor counted here was
+/// trimmed or deleted by somebody else.
+pub fn finished(stream: &str) -> String {
+    format!("{stream}:finished")
+}
+
 /// The name of the sorted set that holds `stream`'s jobs that are not due.
 pub fn scheduled(stream: &str) -> String {
     format!("{stream}:scheduled")

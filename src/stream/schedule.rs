@@ -6,12 +6,12 @@ use redis::{Script, Value};
 
 use super::letters::CUT_BYTES;
 use super::read::{bytes, pairs};
-use super::{Broker, BrokerError, Postponed, scheduled};
+use super::{Broker, BrokerError, Postponed, finished, scheduled};
 use crate::job::{self, EntryId, JobId};
 
 /// Moves an entry to the schedule: its fields, and the job's id if the producer gave none, packed as one member. An
 /// empty id is left out, since two ids make the job malformed when it is due. An entry that is not pending any more has been
-/// moved before. KEYS: stream, schedule. ARGV: group, entry id, job id, due time.
+/// moved before. KEYS: stream, schedule, finished. ARGV: group, entry id, job id, due time.
 static POSTPONE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -33,7 +33,7 @@ static POSTPONE: LazyLock<Script> = LazyLock::new(|| {
             redis.call('ZADD', KEYS[2], ARGV[4], cmsgpack.pack(fields))
         end
         redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-        redis.call('XDEL', KEYS[1], ARGV[2])
+        redis.call('INCRBY', KEYS[3], redis.call('XDEL', KEYS[1], ARGV[2]))
         return 1",
     )
 });
@@ -196,7 +196,7 @@ impl Broker {
     /// Moves an entry to the schedule.
     pub async fn postpone(&self, stream: &str, job: Postponed) -> Result<(), BrokerError> {
         let mut call = POSTPONE.key(stream);
-        call.key(scheduled(stream)).arg(&self.settings.group).arg(job.entry.to_string());
+        call.key(scheduled(stream)).key(finished(stream)).arg(&self.settings.group).arg(job.entry.to_string());
         call.arg(job.job.to_string()).arg(job.at);
         call.invoke_async::<u64>(&mut self.connection.clone()).await?;
         Ok(())

@@ -4,23 +4,25 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
-use super::{Broker, BrokerError, dead_letters, id_args};
+use super::{Broker, BrokerError, dead_letters, finished, id_args};
 use crate::job::{EntryId, JobId};
 
 /// Acknowledges and deletes. Safe whoever owns the entries by now, since their receipts are committed.
-/// KEYS: stream. ARGV: group, ids.
+/// KEYS: stream, finished. ARGV: group, ids.
 static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         redis.call('XACK', KEYS[1], unpack(ARGV))
-        return redis.call('XDEL', KEYS[1], unpack(ARGV, 2))",
+        local finished = redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
+        redis.call('INCRBY', KEYS[2], finished)
+        return finished",
     )
 });
 
 /// Copies an entry to the dead letters with what is known of its end, then acknowledges and deletes it. An entry that is not
 /// pending any more was dead-lettered before. A failed XADD ends the script with the entry still pending. An empty id is left
 /// out, since the job's own is added, and an entry with two ids is malformed when it is requeued.
-/// KEYS: stream, dead letters. ARGV: group, entry id, job id, reason, error.
+/// KEYS: stream, dead letters, finished. ARGV: group, entry id, job id, reason, error.
 static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -47,7 +49,7 @@ static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
         redis.call('XADD', KEYS[2], '*', 'reason', ARGV[4], 'error', ARGV[5], 'deliveries', pending[1][4],
             'source', ARGV[2], 'time', time[1] * 1000 + math.floor(time[2] / 1000), unpack(letter))
         redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-        redis.call('XDEL', KEYS[1], ARGV[2])
+        redis.call('INCRBY', KEYS[3], redis.call('XDEL', KEYS[1], ARGV[2]))
         return 1",
     )
 });
@@ -117,7 +119,7 @@ impl Broker {
             return Ok(());
         }
         let mut call = ACKNOWLEDGE.key(stream);
-        call.arg(&self.settings.group);
+        call.key(finished(stream)).arg(&self.settings.group);
         id_args(ids).for_each(|id| {
             call.arg(id);
         });
@@ -128,7 +130,7 @@ impl Broker {
     /// Moves an entry to the dead letters. Its receipt is committed; doing it twice writes one letter.
     pub async fn bury(&self, stream: &str, letter: &DeadLetter) -> Result<(), BrokerError> {
         let mut call = DEAD_LETTER.key(stream);
-        call.key(dead_letters(stream)).arg(&self.settings.group).arg(letter.entry.to_string());
+        call.key(dead_letters(stream)).key(finished(stream)).arg(&self.settings.group).arg(letter.entry.to_string());
         call.arg(letter.job.to_string()).arg(&letter.reason).arg(&letter.error);
         call.invoke_async::<u64>(&mut self.connection.clone()).await?;
         Ok(())

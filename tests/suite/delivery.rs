@@ -30,14 +30,15 @@ async fn a_job_sent_a_hundred_times_by_two_producers_has_one_effect() {
 async fn sigterm_finishes_what_is_in_flight_and_hands_the_rest_to_a_peer() {
     let world = World::new().await;
     let pen = world.id("pen");
-    let mut leaving = world.daemon(&[]).await;
+    let unhurried = [("LOCKKEEPER_STREAM_CLAIM_AFTER_MS", "600000")];
+    let mut leaving = world.daemon(&unhurried).await;
     world.item_on_sale(&pen, 0).await;
     for _ in 0..500 {
         world.push("item.restock", &pen, r#"{"quantity":1}"#).await;
     }
     assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_words());
-    // Entries that were handed back are claimable at once, although claim_after is 30 s.
-    let _peer = world.daemon(&[]).await;
+    // Entries that were handed back are claimable at once, however long claim_after is.
+    let _peer = world.daemon(&unhurried).await;
     world.drained().await;
     assert_eq!(world.history("item", &pen).await.len(), 502);
     let keys: Vec<String> =
@@ -109,6 +110,8 @@ async fn a_job_that_waits_for_a_foreign_lock_lets_the_others_go_on() {
     let goes = world.push("item.restock", &free, r#"{"quantity":1}"#).await;
     assert_eq!(world.receipt(goes).await.outcome, "applied");
     assert!(world.store.read(&[waits], &[]).await.expect("a read").receipts.is_empty(), "the lock is respected");
+    let length: u64 = redis::cmd("XLEN").arg(&world.stream).query_async(&mut world.redis.clone()).await.expect("XLEN");
+    assert!(length >= 1, "a job that waits stays in the stream, so that a peer finds it when this daemon is killed");
     for node in &world.lock_nodes {
         let client = redis::Client::open(node.as_str()).expect("the node's URL");
         let mut node = client.get_multiplexed_async_connection().await.expect("the node answers");

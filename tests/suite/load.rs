@@ -111,7 +111,12 @@ async fn a_daemon_killed_twenty_times_under_load_loses_and_doubles_nothing() {
         let mut sql = world.sql().await;
         for _ in 0..20 {
             let enough = receipts(&mut sql).await + rand::random_range(50..250);
+            let deadline = Instant::now() + crate::world::PATIENCE;
             while receipts(&mut sql).await < enough {
+                assert!(
+                    Instant::now() < deadline,
+                    "no {enough} receipts within a minute: jobs are lost, or nothing moves"
+                );
                 tokio::task::yield_now().await;
             }
             daemon.process.kill();

@@ -368,3 +368,36 @@ async fn a_sleeper_that_wakes_after_a_peer_has_done_its_jobs_writes_nothing() {
     let receipts = sqlx::raw_sql(statement).fetch_one(&mut world.sql().await).await.expect("the receipts");
     assert_eq!(receipts.get::<i64, _>(0), 13);
 }
+
+#[tokio::test]
+async fn entries_that_a_producer_trims_before_they_are_run_are_noticed_and_told_once() {
+    let world = World::new().await;
+    let pen = world.id("pen");
+    let daemon = world.daemon(&[]).await;
+    let second = world.daemon(&[]).await;
+    world.item_on_sale(&pen, 0).await;
+    for quiet in [&daemon, &second] {
+        quiet.process.signal("TSTP").expect("SIGTSTP");
+    }
+    // A read that is under way may still bring entries for a moment.
+    eventually("nothing is read any more", async || {
+        restock(&world, &pen, 1).await;
+        let length: u64 = redis::cmd("XLEN").arg(&world.stream).query_async(&mut world.redis.clone()).await.ok()?;
+        (length >= 20).then_some(())
+    })
+    .await;
+    restock(&world, &pen, 100).await;
+    let mut trim = redis::cmd("XTRIM");
+    trim.arg(&world.stream).arg("MAXLEN").arg(40);
+    let trimmed: u64 = trim.query_async(&mut world.redis.clone()).await.expect("XTRIM");
+    for awake in [&daemon, &second] {
+        awake.process.signal("CONT").expect("SIGCONT");
+    }
+    world.drained().await;
+    let series = format!(r#"lockkeeper_queue_entries_lost_total{{queue="{}"}}"#, world.stream);
+    eventually("the loss is counted, by one of the two", async || {
+        let counted = daemon.metric(&series).await? + second.metric(&series).await?;
+        (counted == trimmed as f64).then_some(())
+    })
+    .await;
+}

@@ -194,15 +194,29 @@ impl World {
 
     /// Waits until nothing is left of this world's stream: not an entry, and nothing pending.
     pub async fn drained(&self) {
-        eventually("the stream is empty and nothing is pending", async || {
-            let length: u64 = redis::cmd("XLEN").arg(&self.stream).query_async(&mut self.redis.clone()).await.ok()?;
-            let mut pending = redis::cmd("XPENDING");
-            pending.arg(&self.stream).arg("lockkeeper");
-            let pending: (u64, redis::Value, redis::Value, redis::Value) =
-                pending.query_async(&mut self.redis.clone()).await.ok()?;
-            (length == 0 && pending.0 == 0).then_some(())
-        })
-        .await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = self.left().await;
+            if left == (0, 0) {
+                return;
+            }
+            let (entries, pending) = left;
+            assert!(
+                Instant::now() < deadline,
+                "after {PATIENCE:?} {entries} entries are left, {pending} of them pending"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Entries in the stream, and how many of them are pending.
+    pub async fn left(&self) -> (u64, u64) {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("XLEN").arg(&self.stream).cmd("XPENDING").arg(&self.stream).arg("lockkeeper");
+        let left: redis::RedisResult<(u64, (u64, redis::Value, redis::Value, redis::Value))> =
+            pipeline.query_async(&mut self.redis.clone()).await;
+        // While the broker or the group is away, nobody knows.
+        left.map_or((u64::MAX, u64::MAX), |(entries, (pending, ..))| (entries, pending))
     }
 
     /// All entries of a stream, as fields by name.

@@ -1,0 +1,110 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::shop::Shop;
+
+const LIMIT: usize = 1 << 20;
+
+fn entry(fields: &[(&str, &str)]) -> Entry {
+    let fields = fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
+    Entry { stream: "jobs".into(), id: EntryId { ms: 5, seq: 1 }, fields, deliveries: None }
+}
+
+fn reason(fields: &[(&str, &str)]) -> String {
+    decode::<Shop>(&entry(fields), LIMIT).work.expect_err("the job is dead").reason()
+}
+
+const RESTOCK: [(&str, &str); 3] = [("type", "item.restock"), ("key", "a"), ("data", r#"{"quantity":1}"#)];
+
+#[test]
+fn a_job_needs_three_fields() {
+    let job = decode::<Shop>(&entry(&RESTOCK), LIMIT);
+    assert!(job.work.is_ok(), "{:?}", job.work);
+    assert_eq!(job.subject, Some(AggregateId::new("item", "a")));
+    assert_eq!(job.id, decode::<Shop>(&entry(&RESTOCK), LIMIT).id, "every delivery has the same id");
+    for missing in ["type", "key", "data"] {
+        let rest: Vec<_> = RESTOCK.into_iter().filter(|(name, _)| *name != missing).collect();
+        assert_eq!(reason(&rest), format!("malformed: {missing} is missing"));
+    }
+}
+
+#[test]
+fn a_uuid_is_the_id_and_other_text_is_mapped() {
+    let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";
+    assert_eq!(JobId::from_text(uuid).to_string(), uuid);
+    // UUIDv5(UUIDv5(DNS, "lockkeeper"), "order-17"), as any language's library computes it.
+    let mapped = Uuid::new_v5(&Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"lockkeeper"), b"order-17");
+    assert_eq!(JobId::from_text("order-17").0, mapped);
+}
+
+#[test]
+fn every_wrong_field_is_named() {
+    let with = |name, value| {
+        let mut fields = RESTOCK.to_vec();
+        fields.retain(|(given, _)| *given != name);
+        fields.push((name, value));
+        reason(&fields)
+    };
+    let long = "x".repeat(129);
+    assert_eq!(with("key", ""), "malformed: key must be 1 to 128 bytes of text without control characters");
+    assert_eq!(with("key", "a\nb"), "malformed: key must be 1 to 128 bytes of text without control characters");
+    assert_eq!(with("key", &long), "malformed: key has 129 bytes, more than 128");
+    assert_eq!(with("id", &long), "malformed: id has 129 bytes, more than 128");
+    assert_eq!(with("expect", "-1"), "malformed: expect must be an unsigned whole number");
+    assert_eq!(with("exp", "+1"), "malformed: exp must be an unsigned whole number");
+    assert_eq!(with("at", "soon"), "malformed: at must be an unsigned whole number");
+    assert_eq!(with("v", "0"), "malformed: v must be from 1 to 65535");
+    assert_eq!(with("corr", &long), "malformed: corr has 129 bytes, more than 128");
+    assert_eq!(with("reply", "jobs"), "malformed: reply must name a stream that begins with `reply:`");
+    assert_eq!(with("type", "item.x\u{1b}"), "unknown_type: type `item.x\\u{1b}` is not a job type of this daemon");
+    let twice = [RESTOCK.as_slice(), &[("key", "b")]].concat();
+    assert_eq!(reason(&twice), "malformed: key is given twice");
+}
+
+#[test]
+fn data_over_the_limit_is_refused_unparsed() {
+    let data = format!(r#"{{"quantity":1,"pad":"{}"}}"#, "x".repeat(LIMIT));
+    let fields = [("type", "item.restock"), ("key", "a"), ("data", data.as_str())];
+    assert!(reason(&fields).starts_with("too_large: data has "), "{}", reason(&fields));
+}
+
+#[test]
+fn nesting_is_bounded_in_every_field_and_counted_outside_of_text() {
+    let nested = |levels: usize| format!(r#"{{"quantity":1,"x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+    let with = |data: &str| decode::<Shop>(&entry(&[RESTOCK[0], RESTOCK[1], ("data", data)]), LIMIT).work;
+    assert!(with(&nested(99)).is_ok());
+    let dead = with(&nested(200)).expect_err("it is nested too deep");
+    assert_eq!(dead.reason(), "malformed: data is nested deeper than 100 levels");
+    assert_eq!(depth(r#"{"a\"[[[":"\\","b":[{}]}"#), 3);
+}
+
+#[test]
+fn a_fingerprint_tells_fields_apart() {
+    assert_ne!(Fingerprint::of([b"ab", b"c", b""]), Fingerprint::of([b"a", b"bc", b""]));
+}
+
+#[test]
+fn a_reason_fits_its_column() {
+    let dead = Dead::new(DeadCode::CannotCommit, "é".repeat(1000));
+    assert!(dead.reason().len() <= REASON_BYTES);
+}
+
+proptest! {
+    #[test]
+    fn no_entry_makes_decode_panic(fields in proptest::collection::vec(
+        (prop_oneof![Just(b"type".to_vec()), Just(b"key".to_vec()), Just(b"data".to_vec()), Just(b"id".to_vec()),
+            Just(b"v".to_vec()), Just(b"reply".to_vec()), any::<Vec<u8>>()],
+         prop_oneof![Just(b"item.restock".to_vec()), Just(b"order.place".to_vec()), any::<Vec<u8>>()]), 0..10)) {
+        let entry = Entry { stream: "jobs".into(), id: EntryId { ms: 1, seq: 0 }, fields, deliveries: None };
+        let job = decode::<Shop>(&entry, LIMIT);
+        if let Err(dead) = job.work {
+            prop_assert!(!dead.detail.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_entry_id_survives_its_text(ms: u64, seq: u64) {
+        let id = EntryId { ms, seq };
+        prop_assert_eq!(id.to_string().parse::<EntryId>().ok(), Some(id));
+    }
+}
