@@ -203,7 +203,8 @@ impl<T> Plan<T> {
         }
     }
 
-    /// The next moment at which a job that had to wait becomes due.
+    /// The next moment at which a job that had to wait becomes due. With the moment that [`Self::next_batch`] was asked for,
+    /// every waiting job that was not due then has its turn here.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         self.waiting.values().filter_map(|waiting| waiting.not_before).filter(|moment| *moment > now).min()
     }

@@ -92,9 +92,11 @@ impl<D: Domain> Dispatcher<D> {
     pub async fn run(mut self, mut entries: mpsc::UnboundedReceiver<Vec<Entry>>) -> Result<Drained, Broken> {
         while self.lifecycle.is_running() {
             self.start_resolving();
-            self.start_batches();
+            // One moment for both: a job that becomes due between two would be in no batch and have no timer.
+            let now = Instant::now();
+            self.start_batches(now);
             self.engine.metrics.in_hand(self.plan.waiting(), self.in_flight_jobs);
-            let due = self.plan.next_due(Instant::now());
+            let due = self.plan.next_due(now);
             tokio::select! {
                 Some(read) = entries.recv() => self.accept(read),
                 Some(ended) = self.running.join_next() => self.end(ended?),
@@ -147,9 +149,9 @@ impl<D: Domain> Dispatcher<D> {
         }
     }
 
-    fn start_batches(&mut self) {
+    fn start_batches(&mut self, now: Instant) {
         while self.running.len() < self.settings.in_flight {
-            let mut batch = self.plan.next_batch(Instant::now(), self.settings.limits);
+            let mut batch = self.plan.next_batch(now, self.settings.limits);
             if batch.is_empty() {
                 return;
             }
