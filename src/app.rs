@@ -206,7 +206,7 @@ async fn connect_all<D: Domain>(
         metrics,
         incidents: Incidents::default(),
     });
-    let hand = Hand::new(config.stream.prefetch);
+    let hand = Hand::new(config.stream.prefetch, config.stream.prefetch_bytes as usize);
     Ok(Daemon { engine, broker, hand, lifecycle, listener })
 }
 

@@ -56,6 +56,7 @@ pub const KEYS: &[Key] = &[
     key("stream.block_ms", "How long a read waits on an idle stream, in ms, at most 150"),
     key("stream.read_count", "Most entries taken by one read"),
     key("stream.prefetch", "Most jobs in hand, at least batch.max_jobs"),
+    key("stream.prefetch_bytes", "About how many bytes of jobs in hand"),
     key(
         "stream.heartbeat_ms",
         "Time between two signs of life of the jobs in hand, in ms; 0 is a quarter of claim_after_ms",

@@ -46,6 +46,7 @@ fn sections(config: &Config) -> Vec<Section> {
                 ("block_ms", millis(stream.block)),
                 ("read_count", Value::from(stream.read_count)),
                 ("prefetch", Value::from(stream.prefetch)),
+                ("prefetch_bytes", Value::from(stream.prefetch_bytes)),
                 ("heartbeat_ms", millis(stream.heartbeat)),
                 ("claim_after_ms", millis(stream.claim_after)),
                 ("max_deliveries", Value::from(stream.max_deliveries)),

@@ -48,6 +48,8 @@ pub struct Stream {
     pub read_count: u32,
     /// Most jobs in hand.
     pub prefetch: u32,
+    /// About how many bytes the jobs in hand may have together.
+    pub prefetch_bytes: u32,
     /// Time between two signs of life of the jobs in hand.
     pub heartbeat: Duration,
     /// Silence after which another instance takes a job over.
@@ -73,6 +75,7 @@ impl Stream {
             block: layers.millis("stream.block_ms", 1..=150),
             read_count: layers.count("stream.read_count", 1..=10_000),
             prefetch: layers.count("stream.prefetch", 1..=1_000_000),
+            prefetch_bytes: layers.bytes("stream.prefetch_bytes", 65_536..=1 << 30),
             heartbeat: if heartbeat.is_zero() { (claim_after / 4).max(Duration::from_millis(1)) } else { heartbeat },
             claim_after,
             max_deliveries: layers.count("stream.max_deliveries", 1..=1_000),

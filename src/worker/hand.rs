@@ -1,9 +1,9 @@
-//! Which entries this process has in hand, and how many more it may take.
+//! Which entries this process has in hand, and how many more it may take: in number, and about in bytes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::job::{Entry, EntryId};
 
@@ -11,8 +11,19 @@ use crate::job::{Entry, EntryId};
 #[derive(Clone, Debug)]
 pub struct Hand {
     size: u32,
+    max_bytes: usize,
     room: Arc<Semaphore>,
-    held: Arc<Mutex<Entries>>,
+    held: Arc<Mutex<Contents>>,
+    lighter: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    entries: Entries,
+    /// Sum of their sizes.
+    bytes: usize,
+    /// About the size of an entry, from the last ones that came.
+    typical: usize,
 }
 
 /// Entries by their stream and id.
@@ -23,9 +34,14 @@ type Entries = HashMap<(Arc<str>, EntryId), Held>;
 struct Held {
     /// The delivery count that it has when nothing is done with it.
     deliveries: u64,
+    /// Its size.
+    bytes: usize,
     /// Its room, free again when this is dropped.
     _room: Option<OwnedSemaphorePermit>,
 }
+
+/// What an entry is taken to weigh before any has come.
+const UNKNOWN_BYTES: usize = 1 << 16;
 
 /// Room for entries that have not been read yet; what is left of it is free again when it is dropped.
 pub struct Room(OwnedSemaphorePermit);
@@ -38,9 +54,16 @@ impl Room {
 }
 
 impl Hand {
-    /// An empty hand with room for `prefetch` entries.
-    pub fn new(prefetch: u32) -> Self {
-        Self { size: prefetch, room: Arc::new(Semaphore::new(prefetch as usize)), held: Arc::default() }
+    /// An empty hand with room for `prefetch` entries of about `max_bytes` together.
+    pub fn new(prefetch: u32, max_bytes: usize) -> Self {
+        let held = Contents { typical: UNKNOWN_BYTES, ..Contents::default() };
+        Self {
+            size: prefetch,
+            max_bytes,
+            room: Arc::new(Semaphore::new(prefetch as usize)),
+            held: Arc::new(Mutex::new(held)),
+            lighter: Arc::default(),
+        }
     }
 
     /// For how many entries there is room when it is empty.
@@ -48,8 +71,16 @@ impl Hand {
         self.size
     }
 
-    /// Waits until there is room for `least` entries, and takes room for up to `most`.
+    /// Waits until there is room for `least` entries, and takes room for up to `most`. What entries weigh is known only
+    /// when they are here: it is told from those that came before, so one read may exceed the bound.
     pub async fn room(&self, least: u32, most: usize) -> Room {
+        let most = loop {
+            let lighter = self.lighter.notified();
+            if let Some(entries) = self.allowance() {
+                break most.min(entries);
+            }
+            lighter.await;
+        };
         let mut permit = match self.room.clone().acquire_many_owned(least).await {
             Ok(permit) => permit,
             // The semaphore is never closed; were it, reading would stop, which loses nothing.
@@ -64,41 +95,56 @@ impl Hand {
         Room(permit)
     }
 
+    /// How many entries more may be taken for their weight; `None` when the bound is reached.
+    fn allowance(&self) -> Option<usize> {
+        let held = self.lock();
+        let left = self.max_bytes.checked_sub(held.bytes).filter(|left| *left > 0)?;
+        Some(left / held.typical + 1)
+    }
+
     /// Takes `entry` in hand; false when it is there already. One that was read without room for it is taken all the
     /// same, since it is assigned to this process.
     pub fn take(&self, entry: &Entry, room: &mut Room) -> bool {
         let mut held = self.lock();
         let key = (entry.stream.clone(), entry.id);
-        if held.contains_key(&key) {
+        if held.entries.contains_key(&key) {
             return false;
         }
-        held.insert(key, Held { deliveries: entry.deliveries.unwrap_or(0), _room: room.0.split(1) });
+        let bytes: usize = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        held.bytes += bytes;
+        held.typical = ((held.typical * 15 + bytes) / 16).max(1);
+        held.entries.insert(key, Held { deliveries: entry.deliveries.unwrap_or(0), bytes, _room: room.0.split(1) });
         true
     }
 
     /// The entry is not in hand any more.
     pub fn let_go(&self, stream: &Arc<str>, id: EntryId) {
-        self.lock().remove(&(stream.clone(), id));
+        let mut held = self.lock();
+        if let Some(gone) = held.entries.remove(&(stream.clone(), id)) {
+            held.bytes -= gone.bytes;
+        }
+        drop(held);
+        self.lighter.notify_waiters();
     }
 
     /// Those of `ids` that are not in hand.
     pub fn missing(&self, stream: &str, ids: Vec<EntryId>) -> Vec<EntryId> {
         let stream: Arc<str> = stream.into();
         let held = self.lock();
-        ids.into_iter().filter(|id| !held.contains_key(&(stream.clone(), *id))).collect()
+        ids.into_iter().filter(|id| !held.entries.contains_key(&(stream.clone(), *id))).collect()
     }
 
     /// The entries of `stream` in hand, oldest first, each with the delivery count that it has when it is handed back.
     pub fn entries(&self, stream: &str) -> Vec<(EntryId, u64)> {
         let held = self.lock();
-        let ours = held.iter().filter(|((name, _), _)| **name == *stream);
+        let ours = held.entries.iter().filter(|((name, _), _)| **name == *stream);
         let mut entries: Vec<_> = ours.map(|((_, id), held)| (*id, held.deliveries)).collect();
         entries.sort_unstable();
         entries
     }
 
-    /// A panic elsewhere cannot have left it half changed: each change is one call.
-    fn lock(&self) -> MutexGuard<'_, Entries> {
+    /// Nothing that is done under this lock panics, so nothing is left half changed.
+    fn lock(&self) -> MutexGuard<'_, Contents> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_entry_is_in_hand_once_and_takes_room_until_it_is_let_go() {
-        let hand = Hand::new(2);
+        let hand = Hand::new(2, 1 << 20);
         let mut room = hand.room(1, 10).await;
         assert_eq!(room.entries(), 2);
         assert!(hand.take(&entry(2, Some(3)), &mut room));
@@ -125,5 +171,21 @@ mod tests {
         assert_eq!(hand.missing("jobs", vec![id(3), id(4)]), [id(4)]);
         hand.let_go(&"jobs".into(), id(1));
         assert_eq!(hand.room(1, 10).await.entries(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_heavy_hand_takes_less_and_then_nothing_until_it_is_lighter() {
+        let hand = Hand::new(100, 4 * UNKNOWN_BYTES);
+        let mut room = hand.room(1, 100).await;
+        assert_eq!(room.entries(), 5, "what has come before says nothing yet");
+        let heavy = |ms| Entry { fields: vec![(vec![], vec![0; 5 * UNKNOWN_BYTES])], ..entry(ms, None) };
+        assert!(hand.take(&heavy(1), &mut room));
+        drop(room);
+        let waiter = hand.clone();
+        let waits = tokio::spawn(async move { waiter.room(1, 100).await.entries() });
+        tokio::task::yield_now().await;
+        assert!(!waits.is_finished(), "it is as heavy as it may be");
+        hand.let_go(&"jobs".into(), EntryId { ms: 1, seq: 0 });
+        assert_eq!(waits.await.expect("room"), 4, "entries weigh a little more than was thought");
     }
 }

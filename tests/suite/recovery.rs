@@ -401,3 +401,26 @@ async fn entries_that_a_producer_trims_before_they_are_run_are_noticed_and_told_
     })
     .await;
 }
+
+#[tokio::test]
+async fn heavy_jobs_are_read_a_few_at_a_time() {
+    let world = World::new().await;
+    let pen = world.id("pen");
+    let _daemon = world.daemon(&[("LOCKKEEPER_STREAM_PREFETCH_BYTES", "1048576")]).await;
+    world.item_on_sale(&pen, 0).await;
+    let holder = hold_sequence(&world).await;
+    let data = format!(r#"{{"quantity":1,"pad":"{}"}}"#, "x".repeat(200_000));
+    for _ in 0..100 {
+        let mut command = redis::cmd("XADD");
+        command.arg(&world.stream).arg("*").arg("type").arg("item.restock").arg("key").arg(&pen).arg("data").arg(&data);
+        command.query_async::<()>(&mut world.redis.clone()).await.expect("XADD");
+    }
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(1) {
+        let (_, in_hand) = world.left().await;
+        assert!(in_hand <= 30, "{in_hand} jobs of 200 kB are in hand, where a megabyte was allowed");
+    }
+    release(holder).await;
+    world.drained().await;
+    assert_eq!(world.history("item", &pen).await.len(), 102);
+}
