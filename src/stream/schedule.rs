@@ -6,7 +6,7 @@ use redis::{Script, Value};
 
 use super::letters::CUT_BYTES;
 use super::read::{bytes, pairs};
-use super::{Broker, BrokerError, Postponed, finished, scheduled};
+use super::{Broker, BrokerError, Postponed, dead_letters, finished, scheduled};
 use crate::job::{self, EntryId, JobId};
 
 /// Moves an entry to the schedule: its fields, and the job's id if the producer gave none, packed as one member. An
@@ -39,15 +39,29 @@ static POSTPONE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Moves up to a number of due jobs back to the stream, oldest first. Several daemons may do it at once: a member is added
-/// and removed in one step. KEYS: stream, schedule. ARGV: number.
+/// and removed in one step. A member that no daemon wrote cannot become an entry; it goes to the dead letters as it is,
+/// so that it holds nobody up. KEYS: stream, schedule, dead letters. ARGV: number.
 static PROMOTE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local time = redis.call('TIME')
         local now = time[1] * 1000 + math.floor(time[2] / 1000)
         local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[1])
+        local function is_entry(fields)
+            if type(fields) ~= 'table' or #fields < 2 or #fields % 2 == 1 or #fields > 7000 then return false end
+            for _, value in ipairs(fields) do
+                if type(value) ~= 'string' then return false end
+            end
+            return true
+        end
         for _, member in ipairs(due) do
-            redis.call('XADD', KEYS[1], '*', unpack(cmsgpack.unpack(member)))
+            local packed, fields = pcall(cmsgpack.unpack, member)
+            if packed and is_entry(fields) then
+                redis.call('XADD', KEYS[1], '*', unpack(fields))
+            else
+                redis.call('XADD', KEYS[3], '*', 'reason', 'malformed: the member of the schedule is not a job',
+                    'deliveries', 0, 'time', now, 'member', member)
+            end
             redis.call('ZREM', KEYS[2], member)
         end
         return #due",
@@ -205,7 +219,7 @@ impl Broker {
     /// Moves up to `count` due jobs back to the stream and returns how many there were.
     pub async fn promote(&self, stream: &str, count: usize) -> Result<usize, BrokerError> {
         let mut call = PROMOTE.key(stream);
-        call.key(scheduled(stream)).arg(count);
+        call.key(scheduled(stream)).key(dead_letters(stream)).arg(count);
         Ok(call.invoke_async(&mut self.connection.clone()).await?)
     }
 }

@@ -74,3 +74,31 @@ async fn a_list_pages_through_jobs_that_are_due_at_one_moment_and_survives_a_for
     assert_eq!(code, Some(0), "{output}");
     assert_eq!(list(&world, &[]).await.len(), 229);
 }
+
+#[tokio::test]
+async fn a_foreign_member_that_is_due_goes_to_the_dead_letters_and_holds_nobody_up() {
+    let world = World::new().await;
+    let pen = world.id("pen");
+    let _daemon = world.daemon(&[]).await;
+    world.item_on_sale(&pen, 0).await;
+    let schedule = format!("{}:scheduled", world.stream);
+    // Text, a number as the one value, and an odd list of values, as packed bytes.
+    for member in [&b"not a job"[..], &[0x2a], &[0x91, 0xa1, b'x']] {
+        let mut add = redis::cmd("ZADD");
+        add.arg(&schedule).arg(1).arg(member);
+        add.query_async::<()>(&mut world.redis.clone()).await.expect("ZADD");
+    }
+    let job = world.push_with("item.restock", &pen, r#"{"quantity":1}"#, &[("at", "4102444800000")]).await;
+    eventually("the job is scheduled behind them", async || {
+        let count: u64 = redis::cmd("ZCARD").arg(&schedule).query_async(&mut world.redis.clone()).await.ok()?;
+        (count == 1).then_some(())
+    })
+    .await;
+    let members: Vec<Vec<u8>> =
+        redis::cmd("ZRANGE").arg(&schedule).arg(0).arg(-1).query_async(&mut world.redis.clone()).await.expect("ZRANGE");
+    assert!(members[0].windows(4).any(|bytes| bytes == b"item"), "the job alone is left");
+    let letters = world.entries(&format!("{}:dead", world.stream)).await;
+    assert_eq!(letters.len(), 3, "{letters:?}");
+    assert!(letters.iter().all(|letter| letter["reason"].starts_with("malformed: ")), "{letters:?}");
+    assert!(world.store.read(&[job], &[]).await.expect("a read").receipts.is_empty(), "it is not due");
+}
