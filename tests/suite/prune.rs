@@ -87,7 +87,7 @@ async fn a_receipt_stays_while_a_second_copy_of_its_job_waits_in_the_stream_or_t
 #[tokio::test]
 async fn thousands_of_receipts_go_in_batches() {
     let world = World::new().await;
-    let fill = "INSERT INTO receipts SELECT UNHEX(MD5(seq)), 'applied', NULL, NULL, NULL, UNHEX(MD5(seq)), \
+    let fill = "INSERT INTO receipts SELECT UNHEX(LEFT(SHA2(seq, 256), 32)), 'applied', NULL, NULL, NULL, UNHEX(LEFT(SHA2(seq, 256), 32)), \
                 UTC_TIMESTAMP(6) - INTERVAL 40 DAY FROM (WITH RECURSIVE n AS (SELECT 1 AS seq UNION ALL \
                 SELECT seq + 1 FROM n WHERE seq < 900) SELECT a.seq * 1000 + b.seq AS seq FROM n a, n b \
                 WHERE a.seq <= 3) numbers";
