@@ -60,6 +60,8 @@ const ATTEMPTS: u32 = 5;
 pub enum Back {
     /// Somebody else holds a lock, or too few lock nodes answered.
     Busy,
+    /// An older job that touches the same had to go back.
+    Behind,
     /// A lock that was held ran out.
     LockLost,
     /// The job touches other aggregates than was thought.
@@ -77,6 +79,7 @@ impl Back {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Busy => "lock_busy",
+            Self::Behind => "behind",
             Self::LockLost => "lock_lost",
             Self::Targets => "targets",
             Self::Contended => "contended",
@@ -170,15 +173,21 @@ async fn lock<D: Domain>(
     let (granted, busy) = (count(KeyResult::Granted), count(KeyResult::Busy));
     engine.metrics.locked(acquisition.elapsed, granted, busy, keys.len() - granted - busy);
     let missing = aggregates.into_iter().zip(&acquisition.results).filter(|(_, result)| **result != KeyResult::Granted);
-    let mut barred: HashSet<AggregateId> = missing.map(|(aggregate, _)| aggregate).collect();
+    let missing: HashSet<AggregateId> = missing.map(|(aggregate, _)| aggregate).collect();
+    let mut barred: HashSet<AggregateId> = HashSet::new();
     let (mut going, mut back) = (Vec::with_capacity(jobs.len()), Vec::new());
     for planned in jobs {
-        if planned.aggregates.iter().any(|aggregate| barred.contains(aggregate)) {
-            barred.extend(planned.aggregates.iter().cloned());
-            back.push((planned, Back::Busy));
+        let among = |set: &HashSet<AggregateId>| planned.aggregates.iter().any(|aggregate| set.contains(aggregate));
+        let why = if among(&missing) {
+            Back::Busy
+        } else if among(&barred) {
+            Back::Behind
         } else {
             going.push(planned);
-        }
+            continue;
+        };
+        barred.extend(planned.aggregates.iter().cloned());
+        back.push((planned, why));
     }
     if !back.is_empty() {
         let needed: HashSet<String> = going.iter().flat_map(|planned| &planned.aggregates).map(lock_key).collect();
@@ -304,6 +313,8 @@ fn note<D: Domain>(engine: &Engine<D>, failure: &StoreError, jobs: usize) {
 /// How long a job waits after it went back for the `tries`-th time.
 pub fn pause(back: Back, tries: u32, retry_delay: Duration, retry_count: u32) -> Duration {
     match back {
+        // The plan keeps it behind the older job, which is the one that waits.
+        Back::Behind => Duration::ZERO,
         // Each of these goes on from a new state, so it is tried at once, unless it does not stop.
         Back::Targets | Back::Refused | Back::Contended if tries < 20 => Duration::ZERO,
         Back::Targets | Back::Refused | Back::Contended => jittered(Duration::from_secs(1)),

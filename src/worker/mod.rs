@@ -225,7 +225,7 @@ impl<D: Domain> Dispatcher<D> {
         let company = if why == Back::Refused { (size / 2).max(1) } else { company };
         let pause = batch::pause(why, tries + 1, self.settings.retry_delay, self.settings.retry_count);
         let not_before = (!pause.is_zero()).then(|| Instant::now() + pause);
-        let (targets, tries) = (targets(&job), tries + 1);
+        let (targets, tries) = (targets(&job), if why == Back::Behind { tries } else { tries + 1 });
         self.plan.put_back(turn, &aggregates, Waiting { id, targets, bytes, not_before, company, alone, tries, job });
     }
 
