@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Hand;
-use crate::batch::{Engine, Fate, Settled};
+use crate::batch::{Engine, Fate, Incidents, Settled};
 use crate::domain::Domain;
 use crate::job::{DeadCode, EntryId};
 use crate::stream::{Broker, BrokerError, DeadLetter, Postponed, Reply};
@@ -24,16 +24,16 @@ pub async fn settle<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, hand: Han
             Fate::Bury { error } => {
                 let reason = told.reason.clone().unwrap_or_default();
                 let letter = DeadLetter { entry, job, reason, error: error.clone() };
-                persist("dead-letter", || broker.bury(stream, &letter)).await;
+                persist(&engine.incidents, "dead-letter", || broker.bury(stream, &letter)).await;
             }
             Fate::Postpone { at } => {
                 let postponed = Postponed { entry, job, at: *at };
-                persist("postpone", || broker.postpone(stream, postponed)).await;
+                persist(&engine.incidents, "postpone", || broker.postpone(stream, postponed)).await;
             }
         }
     }
     for (stream, ids) in &done {
-        persist("acknowledge", || broker.acknowledge(stream, ids)).await;
+        persist(&engine.incidents, "acknowledge", || broker.acknowledge(stream, ids)).await;
     }
     for Settled { planned, .. } in &settled {
         hand.let_go(&planned.job.stream, planned.job.entry);
@@ -55,21 +55,26 @@ async fn reply<D: Domain>(engine: &Engine<D>, broker: &Broker, settled: &[Settle
             })
         })
         .collect();
-    match persist("reply", || broker.reply(&replies)).await {
+    match persist(&engine.incidents, "reply", || broker.reply(&replies)).await {
         Some(failed) => (0..failed).for_each(|_| engine.metrics.reply_failed()),
         None => replies.iter().for_each(|_| engine.metrics.reply_failed()),
     }
 }
 
-/// Tries a step until it succeeds or the tries are used up.
+/// Tries a step until it succeeds or the tries are used up; then says so, once a second for each step.
 async fn persist<T, F: Future<Output = Result<T, BrokerError>>>(
-    step: &str,
+    incidents: &Incidents,
+    step: &'static str,
     mut attempt: impl FnMut() -> F,
 ) -> Option<T> {
     for tries in 1..=TRIES {
         match attempt().await {
             Ok(value) => return Some(value),
-            Err(error) if tries == TRIES => tracing::warn!(step, %error, "the broker was not told of finished jobs"),
+            // Many batches fail at once, and for one cause.
+            Err(error) if tries == TRIES && incidents.is_news(step) => {
+                tracing::warn!(step, %error, "the broker was not told of finished jobs");
+            }
+            Err(_) if tries == TRIES => {}
             Err(_) => tokio::time::sleep(Duration::from_millis(50 << tries)).await,
         }
     }
