@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::load::Job;
 use crate::site::{CANARY, Site};
 use crate::world::eventually;
 
@@ -81,15 +82,23 @@ pub async fn frozen(site: &mut Site) {
     site.mended().await;
 }
 
-/// The broker's memory is full, and then it lacks the replicas that it must have.
+/// The broker's memory is full while a dead letter is to be written; then it lacks the replicas that it must have.
 pub async fn writes_refused(site: &mut Site) {
     site.under_load().await;
-    for (key, bad, good, word) in [("maxmemory", "1", "0", "OOM"), ("min-replicas-to-write", "1", "0", "NOREPLICAS")] {
-        site.world.redis_do::<()>(&["CONFIG", "SET", key, bad]).await;
-        site.logged(word).await;
-        site.world.redis_do::<()>(&["CONFIG", "SET", key, good]).await;
-        site.mended().await;
-    }
+    let holder = site.hold_sequence().await;
+    let malformed = Job::new("item.restock", &site.world.id("item0"), r#"{"quantity":0}"#);
+    site.push(&[malformed]).await;
+    site.dead += 1;
+    site.world.redis_do::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    drop(holder);
+    site.logged("OOM").await;
+    assert!(site.world.entries(&format!("{}:dead", site.world.stream)).await.is_empty());
+    site.world.redis_do::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    site.mended().await;
+    site.world.redis_do::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    site.logged("NOREPLICAS").await;
+    site.world.redis_do::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+    site.mended().await;
 }
 
 pub async fn replica_for_a_while(site: &mut Site) {
@@ -109,16 +118,21 @@ pub async fn access_refused(site: &mut Site) {
     site.mended().await;
     site.world.redis_do::<()>(&["ACL", "SETUSER", "app", "resetpass", ">another"]).await;
     site.world.redis_do::<u64>(&["CLIENT", "KILL", "USER", "app"]).await;
-    site.logged("WRONGPASS").await;
     site.not_ready("broker").await;
     site.world.redis_do::<()>(&["ACL", "SETUSER", "app", "resetpass", &format!(">{CANARY}")]).await;
+    ready_again(site).await;
     site.mended().await;
     // Nobody new gets in, and the daemon's own connections are gone.
     site.world.redis_do::<()>(&["CONFIG", "SET", "maxclients", "1"]).await;
     site.world.redis_do::<u64>(&["CLIENT", "KILL", "USER", "app"]).await;
     site.not_ready("broker").await;
     site.world.redis_do::<()>(&["CONFIG", "SET", "maxclients", "10000"]).await;
+    ready_again(site).await;
+    site.mended().await;
+}
+
+/// Reading and acknowledging have connections of their own; readiness asks on the one that acknowledges.
+async fn ready_again(site: &Site) {
     eventually("the broker is ready again", async || (site.daemons[0].get("/readyz").await?.0 == 200).then_some(()))
         .await;
-    site.mended().await;
 }

@@ -33,16 +33,10 @@ pub async fn malformed(site: &mut Site) {
 pub async fn hostile(site: &mut Site) {
     site.under_load().await;
     let key = site.world.id("item0");
+    // A count that no stock can hold is a business no, not a malformed job.
+    site.push(&[Job::new("item.restock", &key, r#"{"quantity":99999999999999999999999999}"#)]).await;
     let deep = format!(r#"{{"quantity":1,"x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
-    let data = [
-        deep.as_str(),
-        r#"{"quantity":NaN}"#,
-        r#"{"quantity":1e999}"#,
-        r#"{"quantity":99999999999999999999999999}"#,
-        r#"{"quantity":-1}"#,
-        "\0",
-        "[]",
-    ];
+    let data = [deep.as_str(), r#"{"quantity":NaN}"#, r#"{"quantity":1e999}"#, r#"{"quantity":-1}"#, "\0", "[]"];
     let jobs = data.map(|data| Job::new("item.restock", &key, data));
     push_dead(site, &jobs).await;
 }
@@ -95,19 +89,13 @@ pub async fn injection(site: &mut Site) {
 pub async fn many_types(site: &mut Site) {
     site.under_load().await;
     let key = site.world.id("item0");
-    let series = async |site: &Site| {
-        site.daemons[0]
-            .get("/metrics")
-            .await
-            .map(|(_, text)| text.lines().filter(|line| line.contains("job_type")).count())
-    };
-    let before = series(site).await;
-    let jobs: Vec<Job> = (0..10_000).map(|number| Job::new(&format!("type.{number}"), &key, "{}")).collect();
+    let jobs: Vec<Job> = (0..10_000).map(|number| Job::new(&format!("strange.{number}"), &key, "{}")).collect();
     for jobs in jobs.chunks(500) {
         site.push(jobs).await;
     }
     site.dead += jobs.len();
     site.done(&jobs[jobs.len() - 1]).await;
-    assert_eq!(series(site).await, before, "I7: the number of series depends on what is sent");
+    let (_, metrics) = site.daemons[0].get("/metrics").await.expect("/metrics answers");
+    assert!(!metrics.contains("strange"), "I7: a series for a type that anybody may send");
     site.counted(r#"lockkeeper_jobs_processed_total{queue="QUEUE",job_type="other",outcome="dead"}"#, 9_000.0).await;
 }

@@ -48,6 +48,12 @@ impl Pushed {
     }
 }
 
+/// A connection on which a large job, or a broker at its limits, may take its time.
+pub async fn connect(client: &redis::Client) -> Option<MultiplexedConnection> {
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
+    client.get_multiplexed_async_connection_with_config(&config).await.ok()
+}
+
 /// Sends jobs until the broker has answered. One that took them without an answer gets them twice, which is no harm.
 pub async fn send(client: &redis::Client, stream: &str, jobs: &[Job]) {
     let mut connection = None;
@@ -63,7 +69,7 @@ async fn try_send(
     jobs: &[Job],
 ) -> bool {
     if connection.is_none() {
-        *connection = client.get_multiplexed_async_connection().await.ok();
+        *connection = connect(client).await;
     }
     let Some(open) = connection else { return false };
     let mut pipeline = redis::pipe();
