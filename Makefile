@@ -1,7 +1,7 @@
 # `make` lists the targets. `make demo` and `make test` do all the set-up themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-producers demo dev build test fmt lint
+.PHONY: help setup setup-producers demo dev build test faults fmt lint
 
 # Debian keeps database servers in sbin, which is not on the PATH of most users.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
@@ -57,6 +57,9 @@ build: ## Build the release binary
 
 test: setup setup-producers ## Run all tests, on servers of their own (ARGS=NAME runs some)
 	$(CARGO) test --locked $(ARGS)
+
+faults: setup ## Break everything under load, and prove the invariants (LOCKKEEPER_FAULTS_ONLY=1,5 runs some)
+	LOCKKEEPER_FAULTS=all $(CARGO) test --locked --test faults
 
 fmt: ## Format the code
 	$(CARGO) fmt

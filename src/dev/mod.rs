@@ -3,6 +3,7 @@
 pub mod audit;
 mod daemon;
 mod demo;
+pub mod proxy;
 pub mod servers;
 
 use std::fs;

@@ -138,7 +138,7 @@ impl Broker {
         if ours {
             command.arg(&*self.consumer);
         }
-        let rows: Vec<(String, String, u64, u64)> = command.query_async(&mut self.connection.clone()).await?;
+        let rows: Vec<(String, String, u64, u64)> = command.query_async(&mut self.connection()).await?;
         Ok(rows.iter().filter_map(|(id, ..)| id.parse().ok()).collect())
     }
 
@@ -152,7 +152,7 @@ impl Broker {
             ids.iter().for_each(|id| {
                 call.arg(id.to_string());
             });
-            let (lost, list, counts): (u64, Value, Vec<u64>) = call.invoke_async(&mut self.connection.clone()).await?;
+            let (lost, list, counts): (u64, Value, Vec<u64>) = call.invoke_async(&mut self.connection()).await?;
             all.lost += lost;
             let claimed = entries(&name, list).into_iter().zip(counts);
             all.entries.extend(claimed.map(|(entry, deliveries)| Entry { deliveries: Some(deliveries), ..entry }));
@@ -183,7 +183,7 @@ impl Broker {
         ids.iter().for_each(|id| {
             call.arg(id.to_string());
         });
-        Ok(call.invoke_async(&mut self.connection.clone()).await?)
+        Ok(call.invoke_async(&mut self.connection()).await?)
     }
 
     /// Hands entries back, each with the delivery count that it shall have: another daemon's next look takes them. Returns
@@ -196,7 +196,7 @@ impl Broker {
             entries.iter().for_each(|(id, deliveries)| {
                 call.arg(id.to_string()).arg(*deliveries);
             });
-            handed += call.invoke_async::<u64>(&mut self.connection.clone()).await?;
+            handed += call.invoke_async::<u64>(&mut self.connection()).await?;
         }
         Ok(handed)
     }
@@ -207,7 +207,7 @@ impl Broker {
         let idle_ms = self.settings.claim_after.as_millis() as u64 * CONSUMER_LIFE;
         let mut call = REMOVE_CONSUMERS.key(stream);
         call.arg(&self.settings.group).arg(idle_ms).arg(if leave { &*self.consumer } else { "" });
-        Ok(call.invoke_async(&mut self.connection.clone()).await?)
+        Ok(call.invoke_async(&mut self.connection()).await?)
     }
 }
 

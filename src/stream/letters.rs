@@ -151,7 +151,7 @@ impl Broker {
         let mut command = redis::cmd("XREVRANGE");
         command.arg(dead_letters(stream)).arg("+").arg("-").arg("COUNT").arg(1);
         let stream: Arc<str> = stream.into();
-        let newest = entries(&stream, command.query_async(&mut self.connection.clone()).await?).pop();
+        let newest = entries(&stream, command.query_async(&mut self.connection()).await?).pop();
         let to = newest.map(|newest| match selection.until_ms {
             Some(until) if until < newest.id.ms => until.to_string(),
             _ => newest.id.to_string(),
@@ -164,7 +164,7 @@ impl Broker {
     pub async fn letter(&self, stream: &str, id: EntryId) -> Result<Option<Letter>, BrokerError> {
         let mut command = redis::cmd("XRANGE");
         command.arg(dead_letters(stream)).arg(id.to_string()).arg(id.to_string());
-        let reply: Value = command.query_async(&mut self.connection.clone()).await?;
+        let reply: Value = command.query_async(&mut self.connection()).await?;
         Ok(entries(&stream.into(), reply).pop().map(letter))
     }
 
@@ -173,7 +173,7 @@ impl Broker {
     pub async fn requeue(&self, stream: &str, id: EntryId) -> Result<bool, BrokerError> {
         let mut call = REQUEUE.key(dead_letters(stream));
         call.key(stream).arg(id.to_string());
-        Ok(call.invoke_async::<u64>(&mut self.connection.clone()).await? == 1)
+        Ok(call.invoke_async::<u64>(&mut self.connection()).await? == 1)
     }
 
     /// Deletes dead letters for good. Says of each whether it was there.
@@ -185,7 +185,7 @@ impl Broker {
         for id in ids {
             pipeline.cmd("XDEL").arg(dead_letters(stream)).arg(id.to_string());
         }
-        let deleted: Vec<u64> = pipeline.query_async(&mut self.connection.clone()).await?;
+        let deleted: Vec<u64> = pipeline.query_async(&mut self.connection()).await?;
         Ok(deleted.into_iter().map(|count| count == 1).collect())
     }
 
@@ -210,6 +210,6 @@ impl Broker {
     ) -> Result<Vec<Entry>, BrokerError> {
         let mut call = PAGE.key(key);
         call.arg(from).arg(to).arg(count).arg(CUT_BYTES).arg(fields);
-        Ok(entries(stream, call.invoke_async(&mut self.connection.clone()).await?))
+        Ok(entries(stream, call.invoke_async(&mut self.connection()).await?))
     }
 }

@@ -19,7 +19,7 @@ mod sample;
 mod schedule;
 mod settle;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -87,7 +87,7 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Broker {
     client: redis::Client,
-    connection: ConnectionManager,
+    connection: Arc<RwLock<ConnectionManager>>,
     settings: Arc<Settings>,
     consumer: Arc<str>,
 }
@@ -100,11 +100,8 @@ impl Broker {
     /// Connects. `consumer` must be unique per process start, so that a successor never takes a dead process's entries for
     /// its own.
     pub async fn connect(client: redis::Client, settings: Settings, consumer: String) -> Result<Self, BrokerError> {
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(ANSWER_LIMIT))
-            .set_connection_timeout(Some(CONNECT_LIMIT))
-            .set_number_of_retries(1);
-        let connection = ConnectionManager::new_with_config(client.clone(), config).await?;
+        let connection = ConnectionManager::new_with_config(client.clone(), manager_config()).await?;
+        let connection = Arc::new(RwLock::new(connection));
         Ok(Self { client, connection, settings: Arc::new(settings), consumer: consumer.into() })
     }
 
@@ -113,15 +110,33 @@ impl Broker {
         &self.settings
     }
 
-    /// The broker's clock, Unix milliseconds.
+    /// The shared connection.
+    fn connection(&self) -> ConnectionManager {
+        self.connection.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Begins anew with the shared connection. The library's own keeps for ever the answer of a reconnect that was refused
+    /// for its password, or because the broker had too many clients, which it takes for the same.
+    fn renew(&self) -> Result<(), BrokerError> {
+        let fresh = ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config())?;
+        *self.connection.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    /// The broker's clock, Unix milliseconds. It is asked for every few seconds, which is when a connection that was
+    /// refused is tried again.
     pub async fn time_ms(&self) -> Result<u64, BrokerError> {
-        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut self.connection.clone()).await?;
+        let answer = redis::cmd("TIME").query_async(&mut self.connection()).await;
+        if answer.as_ref().is_err_and(|error: &RedisError| error.kind() == redis::ErrorKind::AuthenticationFailed) {
+            self.renew()?;
+        }
+        let (seconds, micros): (u64, u64) = answer?;
         Ok(seconds * 1000 + micros / 1000)
     }
 
     /// What the broker does when its memory is full; `None` when it does not tell.
     pub async fn eviction_policy(&self) -> Result<Option<String>, BrokerError> {
-        let info: String = redis::cmd("INFO").arg("memory").query_async(&mut self.connection.clone()).await?;
+        let info: String = redis::cmd("INFO").arg("memory").query_async(&mut self.connection()).await?;
         let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
         Ok(policy.map(|policy| policy.trim().to_owned()))
     }
@@ -133,7 +148,7 @@ impl Broker {
         for name in &self.settings.names {
             let mut command = redis::cmd("XGROUP");
             command.arg("CREATE").arg(name).arg(&self.settings.group).arg("0").arg("MKSTREAM");
-            match command.query_async::<()>(&mut self.connection.clone()).await {
+            match command.query_async::<()>(&mut self.connection()).await {
                 Ok(()) => created.push(name.clone()),
                 Err(error) if error.code() == Some("BUSYGROUP") => {}
                 Err(error) => return Err(error.into()),
@@ -151,6 +166,13 @@ impl Broker {
         let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         Ok(Reader::new(connection, self.settings.clone(), self.consumer.clone()))
     }
+}
+
+fn manager_config() -> ConnectionManagerConfig {
+    ConnectionManagerConfig::new()
+        .set_response_timeout(Some(ANSWER_LIMIT))
+        .set_connection_timeout(Some(CONNECT_LIMIT))
+        .set_number_of_retries(1)
 }
 
 /// Ids as arguments of a script.

@@ -49,7 +49,7 @@ impl Broker {
     pub async fn sweep_replies(&self, cursor: u64, age: Duration, dry_run: bool) -> Result<Swept, BrokerError> {
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg("reply:*").arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("stream");
-        let (cursor, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut self.connection.clone()).await?;
+        let (cursor, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut self.connection()).await?;
         let seen = keys.len() as u64;
         if keys.is_empty() {
             return Ok(Swept { cursor, seen, stale: 0 });
@@ -59,7 +59,7 @@ impl Broker {
         keys.into_iter().for_each(|key| {
             call.key(key);
         });
-        let stale = call.invoke_async(&mut self.connection.clone()).await?;
+        let stale = call.invoke_async(&mut self.connection()).await?;
         Ok(Swept { cursor, seen, stale })
     }
 }

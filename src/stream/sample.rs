@@ -31,7 +31,7 @@ impl Broker {
     pub async fn lost(&self, stream: &str) -> Result<u64, BrokerError> {
         let mut call = LOST.key(stream);
         call.key(finished(stream));
-        Ok(call.invoke_async(&mut self.connection.clone()).await?)
+        Ok(call.invoke_async(&mut self.connection()).await?)
     }
 
     /// Lengths and counts of one stream and its dead letters.
@@ -40,7 +40,7 @@ impl Broker {
         pipeline.cmd("XLEN").arg(stream).cmd("XLEN").arg(dead_letters(stream));
         pipeline.cmd("XINFO").arg("GROUPS").arg(stream);
         let (length, dead_letters, groups): (u64, u64, Vec<HashMap<String, Value>>) =
-            pipeline.query_async(&mut self.connection.clone()).await?;
+            pipeline.query_async(&mut self.connection()).await?;
         let ours = groups.into_iter().find(|group| name(group) == Some(self.settings.group.clone()));
         let number = |field: &str| -> Option<u64> {
             // A nil lag means that the broker cannot tell, and nil does not convert to a number.
@@ -53,7 +53,7 @@ impl Broker {
     pub async fn other_groups(&self, stream: &str) -> Result<Vec<String>, BrokerError> {
         let mut command = redis::cmd("XINFO");
         command.arg("GROUPS").arg(stream);
-        match command.query_async::<Vec<HashMap<String, Value>>>(&mut self.connection.clone()).await {
+        match command.query_async::<Vec<HashMap<String, Value>>>(&mut self.connection()).await {
             Ok(groups) => Ok(groups.iter().filter_map(name).filter(|name| *name != self.settings.group).collect()),
             // No stream, no groups.
             Err(error) if error.code() == Some("ERR") => Ok(Vec::new()),

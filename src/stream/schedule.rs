@@ -173,7 +173,7 @@ impl Broker {
     pub async fn scheduled(&self, stream: &str, place: &mut Place) -> Result<Vec<Waiting>, BrokerError> {
         let mut call = IN_ORDER.key(scheduled(stream));
         call.arg(&place.due).arg(place.seen).arg(PAGE_COUNT).arg(CUT_BYTES);
-        let page = waiting(stream, call.invoke_async(&mut self.connection.clone()).await?);
+        let page = waiting(stream, call.invoke_async(&mut self.connection()).await?);
         if let Some(last) = page.last() {
             let seen_before = if last.due == place.due { place.seen } else { 0 };
             let seen = seen_before + page.iter().filter(|job| job.due == last.due).count();
@@ -187,7 +187,7 @@ impl Broker {
     pub async fn scan_scheduled(&self, stream: &str, cursor: u64) -> Result<(u64, Vec<Waiting>), BrokerError> {
         let mut call = ALL.key(scheduled(stream));
         call.arg(cursor).arg(PAGE_COUNT).arg(CUT_BYTES);
-        let (cursor, found): (u64, Value) = call.invoke_async(&mut self.connection.clone()).await?;
+        let (cursor, found): (u64, Value) = call.invoke_async(&mut self.connection()).await?;
         Ok((cursor, waiting(stream, found)))
     }
 
@@ -196,14 +196,14 @@ impl Broker {
     pub async fn cancel(&self, job: &Waiting) -> Result<bool, BrokerError> {
         let mut command = redis::cmd("ZREM");
         command.arg(scheduled(&job.stream)).arg(&job.member);
-        Ok(command.query_async::<u64>(&mut self.connection.clone()).await? == 1)
+        Ok(command.query_async::<u64>(&mut self.connection()).await? == 1)
     }
 
     /// When the last job of the schedule is due, Unix milliseconds.
     pub async fn furthest_due(&self, stream: &str) -> Result<Option<u64>, BrokerError> {
         let mut command = redis::cmd("ZREVRANGE");
         command.arg(scheduled(stream)).arg(0).arg(0).arg("WITHSCORES");
-        let last: Vec<(Vec<u8>, f64)> = command.query_async(&mut self.connection.clone()).await?;
+        let last: Vec<(Vec<u8>, f64)> = command.query_async(&mut self.connection()).await?;
         Ok(last.first().map(|(_, due)| *due as u64))
     }
 
@@ -212,7 +212,7 @@ impl Broker {
         let mut call = POSTPONE.key(stream);
         call.key(scheduled(stream)).key(finished(stream)).arg(&self.settings.group).arg(job.entry.to_string());
         call.arg(job.job.to_string()).arg(job.at);
-        call.invoke_async::<u64>(&mut self.connection.clone()).await?;
+        call.invoke_async::<u64>(&mut self.connection()).await?;
         Ok(())
     }
 
@@ -220,6 +220,6 @@ impl Broker {
     pub async fn promote(&self, stream: &str, count: usize) -> Result<usize, BrokerError> {
         let mut call = PROMOTE.key(stream);
         call.key(scheduled(stream)).key(dead_letters(stream)).arg(count);
-        Ok(call.invoke_async(&mut self.connection.clone()).await?)
+        Ok(call.invoke_async(&mut self.connection()).await?)
     }
 }

@@ -123,7 +123,7 @@ impl Broker {
         id_args(ids).for_each(|id| {
             call.arg(id);
         });
-        call.invoke_async::<u64>(&mut self.connection.clone()).await?;
+        call.invoke_async::<u64>(&mut self.connection()).await?;
         Ok(())
     }
 
@@ -132,7 +132,7 @@ impl Broker {
         let mut call = DEAD_LETTER.key(stream);
         call.key(dead_letters(stream)).key(finished(stream)).arg(&self.settings.group).arg(letter.entry.to_string());
         call.arg(letter.job.to_string()).arg(&letter.reason).arg(&letter.error);
-        call.invoke_async::<u64>(&mut self.connection.clone()).await?;
+        call.invoke_async::<u64>(&mut self.connection()).await?;
         Ok(())
     }
 
@@ -147,7 +147,7 @@ impl Broker {
                 call.arg(position(reply.positions.map(|(first, _)| first)));
                 call.arg(position(reply.positions.map(|(_, last)| last)));
             }
-            failed += call.invoke_async::<u64>(&mut self.connection.clone()).await?;
+            failed += call.invoke_async::<u64>(&mut self.connection()).await?;
         }
         Ok(failed)
     }

@@ -1,11 +1,11 @@
 //! Telling the broker what jobs have ended as, after their commit and off the path of the next batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Hand;
-use crate::batch::{Engine, Fate, Settled};
+use crate::batch::{Engine, Fate, Incidents, Settled};
 use crate::domain::Domain;
 use crate::job::{DeadCode, EntryId};
 use crate::stream::{Broker, BrokerError, DeadLetter, Postponed, Reply};
@@ -17,6 +17,7 @@ const TRIES: u32 = 5;
 pub async fn settle<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, hand: Hand, settled: Vec<Settled<D>>) {
     reply(&engine, &broker, &settled).await;
     let mut done: BTreeMap<Arc<str>, Vec<EntryId>> = BTreeMap::new();
+    let mut moved = HashSet::new();
     for Settled { planned, told, fate, .. } in &settled {
         let (stream, entry, job) = (&planned.job.stream, planned.job.entry, planned.job.id);
         match fate {
@@ -24,21 +25,25 @@ pub async fn settle<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, hand: Han
             Fate::Bury { error } => {
                 let reason = told.reason.clone().unwrap_or_default();
                 let letter = DeadLetter { entry, job, reason, error: error.clone() };
-                persist("dead-letter", || broker.bury(stream, &letter)).await;
+                if persist(&engine.incidents, "dead-letter", || broker.bury(stream, &letter)).await.is_some() {
+                    moved.insert((stream.clone(), entry));
+                }
             }
             Fate::Postpone { at } => {
                 let postponed = Postponed { entry, job, at: *at };
-                persist("postpone", || broker.postpone(stream, postponed)).await;
+                if persist(&engine.incidents, "postpone", || broker.postpone(stream, postponed)).await.is_some() {
+                    moved.insert((stream.clone(), entry));
+                }
             }
         }
     }
     for (stream, ids) in &done {
-        persist("acknowledge", || broker.acknowledge(stream, ids)).await;
+        persist(&engine.incidents, "acknowledge", || broker.acknowledge(stream, ids)).await;
     }
     for Settled { planned, .. } in &settled {
         hand.let_go(&planned.job.stream, planned.job.entry);
     }
-    count(&engine, &settled);
+    count(&engine, &settled, &moved);
 }
 
 async fn reply<D: Domain>(engine: &Engine<D>, broker: &Broker, settled: &[Settled<D>]) {
@@ -55,33 +60,42 @@ async fn reply<D: Domain>(engine: &Engine<D>, broker: &Broker, settled: &[Settle
             })
         })
         .collect();
-    match persist("reply", || broker.reply(&replies)).await {
+    match persist(&engine.incidents, "reply", || broker.reply(&replies)).await {
         Some(failed) => (0..failed).for_each(|_| engine.metrics.reply_failed()),
         None => replies.iter().for_each(|_| engine.metrics.reply_failed()),
     }
 }
 
-/// Tries a step until it succeeds or the tries are used up.
+/// Tries a step until it succeeds or the tries are used up; then says so, once a second for each step.
 async fn persist<T, F: Future<Output = Result<T, BrokerError>>>(
-    step: &str,
+    incidents: &Incidents,
+    step: &'static str,
     mut attempt: impl FnMut() -> F,
 ) -> Option<T> {
     for tries in 1..=TRIES {
         match attempt().await {
             Ok(value) => return Some(value),
-            Err(error) if tries == TRIES => tracing::warn!(step, %error, "the broker was not told of finished jobs"),
+            // Many batches fail at once, and for one cause.
+            Err(error) if tries == TRIES && incidents.is_news(step) => {
+                tracing::warn!(step, %error, "the broker was not told of finished jobs");
+            }
+            Err(_) if tries == TRIES => {}
             Err(_) => tokio::time::sleep(Duration::from_millis(50 << tries)).await,
         }
     }
     None
 }
 
-fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>]) {
+/// Counts outcomes, which are durable whatever the broker was told, and the entries that have `moved` elsewhere.
+fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>], moved: &HashSet<(Arc<str>, EntryId)>) {
     let now_ms = engine.clock.now_ms();
     for Settled { planned, label, told, fate } in settled {
         let (queue, job) = (&*planned.job.stream, &planned.job);
+        let has_moved = moved.contains(&(job.stream.clone(), job.entry));
         if matches!(fate, Fate::Postpone { .. }) {
-            engine.metrics.scheduled(queue);
+            if has_moved {
+                engine.metrics.scheduled(queue);
+            }
             continue;
         }
         let age = Duration::from_millis(now_ms.saturating_sub(job.entry.ms));
@@ -89,7 +103,7 @@ fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>]) {
         if told.reason.as_deref() == Some(crate::batch::ID_REUSED) {
             engine.metrics.id_reused();
         }
-        if let (Fate::Bury { .. }, Some(reason)) = (fate, &told.reason) {
+        if let (true, Fate::Bury { .. }, Some(reason)) = (has_moved, fate, &told.reason) {
             let code = DeadCode::ALL.into_iter().find(|code| reason.starts_with(code.as_str()));
             engine.metrics.dead_lettered(queue, code.unwrap_or(DeadCode::Malformed));
             tracing::warn!(job.id = %job.id, queue, reason = %reason, "a job went to the dead letters");

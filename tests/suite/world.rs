@@ -71,26 +71,36 @@ pub struct World {
 }
 
 impl World {
-    /// Surroundings with an empty, migrated database.
+    /// Surroundings with an empty, migrated database, on the servers that all tests share.
     pub async fn new() -> Self {
         let shared = shared();
-        let prefix = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..10]);
-        let name = format!("lk_{prefix}");
-        let mut root = MySqlConnection::connect(&shared.mysql).await.expect("the database server answers");
-        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-        sqlx::raw_sql(create).execute(&mut root).await.expect("a database for this test");
-        let database = with_database(&shared.mysql, &name);
-        let store = Store::connect(&database, 4, Duration::from_secs(10)).await.expect("the database answers");
-        store.migrate().await.expect("the migrations apply");
-        let client = redis::Client::open(shared.redis.as_str()).expect("the broker's URL");
-        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
-        let redis = client.get_multiplexed_async_connection_with_config(&config).await.expect("the broker answers");
         let folder = match &shared.servers {
             Some(servers) => servers.folder().clone(),
             None => lockkeeper::dev::servers::Folder::temporary().expect("a temporary folder"),
         };
-        let (broker, lock_nodes) = (shared.redis.clone(), shared.lock_nodes.clone());
-        Self { database, broker, lock_nodes, stream: format!("jobs:{prefix}"), prefix, redis, store, folder }
+        Self::on(&shared.mysql, &shared.redis, shared.lock_nodes.clone(), folder).await
+    }
+
+    /// Surroundings with an empty, migrated database, on these servers. Daemons write their logs into `folder`.
+    pub async fn on(
+        mysql: &str,
+        broker: &str,
+        lock_nodes: Vec<String>,
+        folder: std::sync::Arc<lockkeeper::dev::servers::Folder>,
+    ) -> Self {
+        let prefix = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..10]);
+        let name = format!("lk_{prefix}");
+        let mut root = MySqlConnection::connect(mysql).await.expect("the database server answers");
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::raw_sql(create).execute(&mut root).await.expect("a database for this test");
+        let database = with_database(mysql, &name);
+        let store = Store::connect(&database, 4, Duration::from_secs(10)).await.expect("the database answers");
+        store.migrate().await.expect("the migrations apply");
+        let client = redis::Client::open(broker).expect("the broker's URL");
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
+        let redis = client.get_multiplexed_async_connection_with_config(&config).await.expect("the broker answers");
+        let (broker, stream) = (broker.to_owned(), format!("jobs:{prefix}"));
+        Self { database, broker, lock_nodes, stream, prefix, redis, store, folder }
     }
 
     /// An id that only this test uses.

@@ -1,0 +1,86 @@
+//! The list of cases, numbered as in the fault matrix.
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::site::Site;
+use crate::{broker, database, input, network, process};
+
+/// What a case does.
+pub enum Subject {
+    /// Breaks something, looks at what the daemon says, mends it. The invariants are proved afterwards.
+    Case(Run),
+    /// Why there is no case.
+    Absent(&'static str),
+}
+
+type Run = for<'a> fn(&'a mut Site) -> LocalBoxFuture<'a, ()>;
+
+pub struct Case {
+    pub number: u32,
+    pub name: &'static str,
+    /// Part of every `cargo test`.
+    pub is_fast: bool,
+    pub subject: Subject,
+}
+
+fn case(number: u32, name: &'static str, run: Run) -> Case {
+    let is_fast = [1, 2, 6, 13, 18, 22, 34, 44].contains(&number);
+    Case { number, name, is_fast, subject: Subject::Case(run) }
+}
+
+fn absent(number: u32, name: &'static str, why: &'static str) -> Case {
+    Case { number, name, is_fast: false, subject: Subject::Absent(why) }
+}
+
+pub fn all() -> Vec<Case> {
+    let mut cases = vec![
+        case(1, "killed in the handler", |site| Box::pin(process::killed_in_the_handler(site))),
+        case(2, "killed between COMMIT and acknowledge", |site| Box::pin(process::killed_after_commit(site))),
+        case(3, "killed while holding the lock", |site| Box::pin(process::killed_with_locks(site))),
+        case(4, "frozen past the lock's life, then continued", |site| Box::pin(process::frozen(site))),
+        case(5, "killed at random, 50 times", |site| Box::pin(process::killed_at_random(site))),
+        case(6, "SIGTERM under load", |site| Box::pin(process::drained(site))),
+        case(7, "SIGTERM, batch longer than the drain", |site| Box::pin(process::overrun(site))),
+        case(8, "second SIGTERM", |site| Box::pin(process::second_signal(site))),
+        case(9, "SIGTERM while a server is down", |site| Box::pin(process::drained_without_servers(site))),
+        absent(10, "handler panics, loops, blocks", "the shop's handlers cannot; the engine's own tests panic"),
+        case(11, "no file descriptor left", |site| Box::pin(process::out_of_files(site))),
+        case(12, "broker killed, restarted with AOF", |site| Box::pin(broker::killed(site))),
+        case(13, "FLUSHALL, stream deleted", |site| Box::pin(broker::emptied(site))),
+        case(14, "XGROUP DESTROY, DELCONSUMER", |site| Box::pin(broker::group_gone(site))),
+        case(15, "XDEL of pending entries", |site| Box::pin(broker::pending_deleted(site))),
+        absent(16, "MAXLEN trim of unread entries", "the loss is not detected"),
+        case(17, "broker frozen", |site| Box::pin(broker::frozen(site))),
+        case(18, "reply lost after acknowledge or dead letter", |site| Box::pin(network::broker_replies_lost(site))),
+        case(19, "OOM, NOREPLICAS", |site| Box::pin(broker::writes_refused(site))),
+        case(20, "READONLY, then master again", |site| Box::pin(broker::replica_for_a_while(site))),
+        case(21, "maxclients, NOPERM, WRONGPASS", |site| Box::pin(broker::access_refused(site))),
+        case(22, "latency, throttle, slices, RST mid-frame", |site| Box::pin(network::bad_lines(site))),
+        case(33, "database killed, restarted", |site| Box::pin(database::killed(site))),
+        case(34, "connection killed at COMMIT, reply lost", |site| Box::pin(network::commit_replies_lost(site))),
+        case(35, "lock wait, deadlock", |site| Box::pin(database::lock_wait_and_deadlock(site))),
+        case(36, "version conflicts without a common lock", |site| Box::pin(database::conflicts(site))),
+        case(37, "read_only", |site| Box::pin(database::read_only(site))),
+        case(38, "too many connections", |site| Box::pin(database::too_many_connections(site))),
+        case(39, "database frozen, then stalled", |site| Box::pin(database::frozen(site))),
+        absent(40, "database's disk full", "needs a file system of limited size, which needs privileges"),
+        case(41, "payload over max_allowed_packet", |site| Box::pin(database::large_packet(site))),
+        case(42, "schema missing or newer, INSERT not granted", |site| Box::pin(database::unfit(site))),
+        absent(43, "failover that lost commits", "no projection keeps a position of its own"),
+        case(44, "malformed jobs", |site| Box::pin(input::malformed(site))),
+        case(45, "hostile JSON", |site| Box::pin(input::hostile(site))),
+        case(46, "64 MiB payload, backlog", |site| Box::pin(input::large(site))),
+        case(47, "poison job kills the process", |site| Box::pin(process::poison(site))),
+        case(48, "hostile keys", |site| Box::pin(input::keys(site))),
+        case(49, "ANSI and newlines", |site| Box::pin(input::injection(site))),
+        case(50, "10 000 job types", |site| Box::pin(input::many_types(site))),
+    ];
+    for number in 23..=32 {
+        cases.push(absent(number, "lock nodes", "the lock issue brings these"));
+    }
+    for number in 51..=55 {
+        cases.push(absent(number, "projections and admin", "no rebuild and no admin yet"));
+    }
+    cases.sort_by_key(|case| case.number);
+    cases
+}

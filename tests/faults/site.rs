@@ -1,0 +1,315 @@
+//! Where a case happens: a broker and a database of its own, daemons that reach both through proxies, and a load.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lockkeeper::dev::audit::audit;
+use lockkeeper::dev::proxy::{Fault, Proxy};
+use lockkeeper::dev::servers::{BROKER, Folder, RedisServer, Servers};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection, Row};
+
+use crate::load::{ITEMS, Job, Load, Pushed, connect, send};
+use crate::world::{Daemon, World, eventually};
+
+/// How soon work has to go on once a fault is over.
+pub const RECOVERY: Duration = Duration::from_secs(10);
+
+/// The password in the daemons' URLs, which must never be seen again.
+pub const CANARY: &str = "c4n4ry-s3cr3t";
+
+/// What a daemon may hold more at the end than when it was warm.
+const MORE_FILES: usize = 25;
+const MORE_MEMORY_KB: u64 = 150_000;
+
+pub struct Site {
+    pub world: World,
+    pub servers: Servers,
+    pub broker: RedisServer,
+    pub to_broker: Proxy,
+    pub to_database: Proxy,
+    pub daemons: Vec<Daemon>,
+    pub pushed: Pushed,
+    pub random: StdRng,
+    pub seed: u64,
+    /// How many dead letters the case's own jobs leave.
+    pub dead: usize,
+    pub recovery: Option<Duration>,
+    pub duplicates: u64,
+    load: Option<Load>,
+    /// Open files and memory of the first daemon, once it was warm.
+    warm: Option<(u32, usize, u64)>,
+    folder: Arc<Folder>,
+}
+
+impl Site {
+    pub async fn new(servers: Servers, seed: u64) -> Self {
+        let folder = Folder::temporary().expect("a folder");
+        let secret = format!(">{CANARY}");
+        let account = ["--user", "app", "on", &secret, "~*", "&*", "+@all"];
+        // Every XADD that was answered survives a kill of the broker, so that what is missing afterwards is our loss.
+        let arguments = [BROKER, &["--appendfsync", "always"], &account].concat();
+        let broker = RedisServer::start(&folder, "broker", &arguments).await.expect("a broker of its own");
+        let mysql = servers.database.url("").trim_end_matches('/').to_owned();
+        let nodes = servers.lock_nodes.iter().map(|node| node.url()).collect();
+        let mut world = World::on(&mysql, &broker.url(), nodes, folder.clone()).await;
+        let name = world.database.rsplit('/').next().expect("a database's name").to_owned();
+        let account = format!(
+            "CREATE USER '{name}'@'127.0.0.1' IDENTIFIED BY '{CANARY}'; GRANT ALL ON {name}.* TO '{name}'@'127.0.0.1'"
+        );
+        let mut root = MySqlConnection::connect(&mysql).await.expect("the database answers");
+        sqlx::raw_sql(AssertSqlSafe(account)).execute(&mut root).await.expect("an account");
+        let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let to_broker = Proxy::start(local(broker.port())).await.expect("a proxy");
+        let to_database = Proxy::start(local(servers.database.port())).await.expect("a proxy");
+        world.broker = format!("redis://app:{CANARY}@{}", to_broker.address());
+        world.database = format!("mysql://{name}:{CANARY}@{}/{name}", to_database.address());
+        Self {
+            world,
+            servers,
+            broker,
+            to_broker,
+            to_database,
+            daemons: Vec::new(),
+            pushed: Pushed::default(),
+            random: StdRng::seed_from_u64(seed),
+            seed,
+            dead: 0,
+            recovery: None,
+            duplicates: 0,
+            load: None,
+            warm: None,
+            folder,
+        }
+    }
+
+    /// A warm daemon, items to sell, and a load.
+    pub async fn under_load(&mut self) {
+        self.daemon(&[]).await;
+        self.stock_up().await;
+        self.load();
+        self.progress().await;
+        self.warm = self.daemons[0].process.pid().and_then(resources);
+    }
+
+    /// One more daemon, ready.
+    pub async fn daemon(&mut self, extra: &[(&str, &str)]) {
+        let settings = Self::settings(extra);
+        self.daemons.push(self.world.daemon(&settings).await);
+    }
+
+    /// Settings under which things are noticed sooner than by default.
+    pub fn settings<'a>(extra: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let mut settings =
+            vec![("LOCKKEEPER_STREAM_CLAIM_AFTER_MS", "2000"), ("LOCKKEEPER_DATABASE_TIMEOUT_MS", "3000")];
+        settings.extend_from_slice(extra);
+        settings
+    }
+
+    pub async fn stock_up(&mut self) {
+        let money = r#""supply_price":"10","vat":"1""#;
+        let data = format!(r#"{{"name":"item",{money},"is_tax_free":false,"stock":10,"member_id":1}}"#);
+        let items = (0..ITEMS).map(|number| self.world.id(format!("item{number}")));
+        let jobs =
+            items.flat_map(|item| [Job::new("item.register", &item, &data), Job::new("item.allow_sale", &item, "{}")]);
+        let jobs: Vec<Job> = jobs.collect();
+        self.push(&jobs).await;
+        self.done(&jobs[jobs.len() - 1]).await;
+    }
+
+    pub fn load(&mut self) {
+        let (stream, prefix) = (self.world.stream.clone(), self.world.prefix.clone());
+        self.load = Some(Load::start(self.client(), stream, prefix, self.pushed.clone(), self.seed));
+    }
+
+    pub async fn push(&self, jobs: &[Job]) {
+        self.pushed.add(jobs);
+        send(&self.client(), &self.world.stream, jobs).await;
+    }
+
+    /// Sends again what the broker lost, as a producer would that waits for replies.
+    pub async fn resend(&mut self) {
+        if let Some(load) = self.load.take() {
+            load.stop().await;
+        }
+        self.reconnect().await;
+        for jobs in self.pushed.jobs().chunks(500) {
+            send(&self.client(), &self.world.stream, jobs).await;
+        }
+    }
+
+    /// Past the proxy, and with another account than the daemons'.
+    pub fn client(&self) -> redis::Client {
+        redis::Client::open(self.broker.url()).expect("the broker's URL")
+    }
+
+    pub async fn reconnect(&mut self) {
+        let client = self.client();
+        self.world.redis = eventually("the broker answers", async || connect(&client).await).await;
+    }
+
+    /// An administrator's connection to this case's database, past the proxy.
+    pub async fn root(&self) -> MySqlConnection {
+        let name = self.world.database.rsplit('/').next().expect("a database's name");
+        MySqlConnection::connect(&self.servers.database.url(name)).await.expect("the database answers")
+    }
+
+    pub async fn sql(&self, text: &str) {
+        let text = AssertSqlSafe(text.to_owned());
+        sqlx::raw_sql(text).execute(&mut self.root().await).await.expect("the statements succeed");
+    }
+
+    /// Keeps every daemon from committing until it is dropped or rolled back.
+    pub async fn hold_sequence(&self) -> MySqlConnection {
+        let mut holder = self.root().await;
+        let take = "START TRANSACTION; SELECT position FROM event_sequence WHERE id = 1 FOR UPDATE";
+        sqlx::raw_sql(take).fetch_all(&mut holder).await.expect("the sequence row is held");
+        holder
+    }
+
+    pub async fn receipts(&self) -> i64 {
+        let count = sqlx::raw_sql("SELECT COUNT(*) FROM receipts").fetch_one(&mut self.root().await).await;
+        count.expect("the receipts are counted").get(0)
+    }
+
+    /// Waits until some more jobs have been done.
+    pub async fn progress(&self) {
+        let before = self.receipts().await;
+        eventually("jobs are done", async || (self.receipts().await > before + 20).then_some(())).await;
+    }
+
+    pub async fn done(&self, job: &Job) {
+        self.world.receipt(lockkeeper::job::JobId::from_text(&job.id)).await;
+    }
+
+    /// The fault is over: a job that is pushed now must be done in time.
+    pub async fn mended(&mut self) {
+        let since = Instant::now();
+        self.reconnect().await;
+        let job = Job::new("item.restock", &self.world.id("item0"), r#"{"quantity":1}"#);
+        self.push(std::slice::from_ref(&job)).await;
+        self.done(&job).await;
+        let took = since.elapsed();
+        self.recovery = self.recovery.max(Some(took));
+        assert!(took < RECOVERY, "I6: work went on only {took:?} after the fault");
+    }
+
+    /// The fault is over: jobs must be done again in time, the oldest first.
+    pub async fn resumed(&mut self) {
+        let since = Instant::now();
+        self.progress().await;
+        let took = since.elapsed();
+        self.recovery = self.recovery.max(Some(took));
+        assert!(took < RECOVERY, "I6: work went on only {took:?} after the fault");
+    }
+
+    /// Waits until the first daemon says that it is not ready, and which check says so.
+    pub async fn not_ready(&self, check: &str) {
+        eventually(&format!("I7: /readyz says that the {check} is away"), async || {
+            let (status, text) = self.daemons[0].get("/readyz").await?;
+            assert!(!text.contains(CANARY), "I8: the password is in /readyz");
+            let line = text.lines().find(|line| line.starts_with(check))?;
+            (status == 503 && !line.ends_with(": ok")).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a series of the first daemon has at least this value; `QUEUE` stands for the stream.
+    pub async fn counted(&self, series: &str, least: f64) {
+        let series = series.replace("QUEUE", &self.world.stream);
+        eventually(&format!("I7: {series} is at least {least}"), async || {
+            self.daemons[0].metric(&series).await.filter(|value| *value >= least)
+        })
+        .await;
+    }
+
+    /// Waits until a daemon's log has these words, in capitals or not.
+    pub async fn logged(&self, words: &str) {
+        let is_there = async || self.logs().to_lowercase().contains(&words.to_lowercase()).then_some(());
+        eventually(&format!("I7: the log says {words}"), is_there).await;
+    }
+
+    /// All that the daemons of this case have logged.
+    pub fn logs(&self) -> String {
+        let files = std::fs::read_dir(self.folder.path()).expect("the folder is read").flatten();
+        let logs = files.filter(|file| file.file_name().to_string_lossy().starts_with("daemon-"));
+        let text = logs.filter_map(|file| std::fs::read(file.path()).ok());
+        text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+    }
+
+    pub fn last_words(&self) -> String {
+        self.daemons.iter().map(|daemon| daemon.process.last_words()).collect::<Vec<_>>().join("\n--\n")
+    }
+
+    /// Proves the invariants, once the load has stopped and everything is done.
+    pub async fn verify(&mut self) {
+        if let Some(load) = self.load.take() {
+            load.stop().await;
+        }
+        self.reconnect().await;
+        self.world.drained().await;
+        let dead: usize = self.world.redis_do(&["XLEN", &format!("{}:dead", self.world.stream)]).await;
+        assert_eq!(dead, self.dead, "I1: dead letters");
+        let audit = audit(&self.world.store, Some(&self.pushed.ids())).await.expect("the database is audited");
+        assert!(audit.passed(), "I1 to I5:\n{audit}");
+        self.verify_outputs().await;
+        self.verify_resources().await;
+    }
+
+    /// I8: nothing that was written has a secret or a panic in it.
+    async fn verify_outputs(&mut self) {
+        let logs = self.logs();
+        assert!(!logs.contains(CANARY), "I8: the password is in a log");
+        let panic = logs.lines().find(|line| line.contains("panicked"));
+        assert_eq!(panic, None, "I8: a panic");
+        for daemon in &self.daemons {
+            let Some((_, metrics)) = daemon.get("/metrics").await else { continue };
+            assert!(!metrics.contains(CANARY), "I8: the password is in the metrics");
+            let lines = metrics.lines().filter(|line| line.contains(r#"outcome="duplicate""#));
+            let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            self.duplicates += counts.sum::<f64>() as u64;
+        }
+    }
+
+    /// I8: the daemon that lived through it all has given back what it took.
+    async fn verify_resources(&self) {
+        let Some((pid, files, memory)) = self.warm else { return };
+        if self.daemons.first().and_then(|daemon| daemon.process.pid()) != Some(pid) {
+            return;
+        }
+        eventually("I8: open files and memory are back near where they were", async || {
+            let (_, files_now, memory_now) = resources(pid)?;
+            (files_now <= files + MORE_FILES && memory_now <= memory + MORE_MEMORY_KB).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends the case, whatever became of it, and gives the servers back in order.
+    pub async fn leave(mut self) -> Servers {
+        self.to_broker.set(Fault::Reset);
+        self.to_database.set(Fault::Reset);
+        self.daemons.clear();
+        let mut servers = self.servers;
+        // What a failed case left behind may be a frozen server, or one that refuses everybody.
+        let _ = servers.database.thaw();
+        let mend = "SET GLOBAL read_only = 0, max_connections = 300, max_allowed_packet = 16777216";
+        let is_sound = match MySqlConnection::connect(&servers.database.url("")).await {
+            Ok(mut root) => sqlx::raw_sql(mend).execute(&mut root).await.is_ok(),
+            Err(_) => false,
+        };
+        if !is_sound {
+            servers.database.restart().await.expect("the database starts again");
+        }
+        servers
+    }
+}
+
+/// The process, its open files and its memory in KiB.
+fn resources(pid: u32) -> Option<(u32, usize, u64)> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some((pid, files, memory.trim().trim_end_matches(" kB").parse().ok()?))
+}
