@@ -33,6 +33,10 @@
 //!    hand-back and peers on the same stream may reorder, and a rejection stays final.
 //! 6. [`domain`] imports no I/O, no clock, no randomness.
 //!
+//! Each has a test that notices: 1 `load` and `recovery` (kills, also between COMMIT and acknowledge), 2 `engine` (a second
+//! writer in between) and `load` (a frozen holder), 3 and 4 the audit in [`dev::audit`] after every load, 5 `load` (every order
+//! of four jobs) and the property of [`plan`], 6 `layers`; all in `tests/suite`.
+//!
 //! # A domain of your own
 //!
 //! Implement [`domain::Domain`] and [`projection::Projection`], and call [`app::run`] with them. The engine never names an
