@@ -49,7 +49,11 @@ pub fn all() -> Vec<Case> {
         case(13, "FLUSHALL, stream deleted", |site| Box::pin(broker::emptied(site))),
         case(14, "XGROUP DESTROY, DELCONSUMER", |site| Box::pin(broker::group_gone(site))),
         case(15, "XDEL of pending entries", |site| Box::pin(broker::pending_deleted(site))),
-        absent(16, "MAXLEN trim of unread entries", "the daemon tells of it, and the suite has a test; the case under load is to come"),
+        absent(
+            16,
+            "MAXLEN trim of unread entries",
+            "the daemon tells of it, and the suite has a test; the case under load is to come",
+        ),
         case(17, "broker frozen", |site| Box::pin(broker::frozen(site))),
         case(18, "reply lost after acknowledge or dead letter", |site| Box::pin(network::broker_replies_lost(site))),
         case(19, "OOM, NOREPLICAS", |site| Box::pin(broker::writes_refused(site))),
