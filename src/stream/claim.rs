@@ -8,6 +8,7 @@
 //! broker, so that the count outlives a process which the job kills.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use redis::{Script, Value};
 
@@ -119,8 +120,8 @@ pub struct Claimed {
 }
 
 impl Broker {
-    /// Ids of up to `count` pending entries of `stream`, oldest first, after `after`: with `ours` those of this consumer,
-    /// else those that nobody has touched for the configured time.
+    /// Ids of up to `count` pending entries of `stream`, oldest first, after `after`: with `ours` those of this consumer that
+    /// cannot be on their way to it any more, else those that nobody has touched for the configured time.
     pub async fn pending(
         &self,
         stream: &str,
@@ -128,11 +129,10 @@ impl Broker {
         after: Option<EntryId>,
         count: usize,
     ) -> Result<Vec<EntryId>, BrokerError> {
+        let claim_after = self.settings.claim_after;
+        let idle = if ours { claim_after.min(DELIVERY_LIMIT) } else { claim_after };
         let mut command = redis::cmd("XPENDING");
-        command.arg(stream).arg(&self.settings.group);
-        if !ours {
-            command.arg("IDLE").arg(self.settings.claim_after.as_millis() as u64);
-        }
+        command.arg(stream).arg(&self.settings.group).arg("IDLE").arg(idle.as_millis() as u64);
         let from = after.map_or("-".to_owned(), |id| format!("({id}"));
         command.arg(from).arg("+").arg(count);
         if ours {
@@ -210,6 +210,10 @@ impl Broker {
         Ok(call.invoke_async(&mut self.connection()).await?)
     }
 }
+
+/// An entry that was assigned to this consumer so long ago is not in a reply that is being read just now. Taken up earlier, it
+/// would count as a second delivery.
+const DELIVERY_LIMIT: Duration = Duration::from_secs(1);
 
 /// A consumer without entries is removed after so many times the silence after which its entries are claimed.
 const CONSUMER_LIFE: u64 = 10;
