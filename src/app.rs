@@ -16,7 +16,7 @@ use crate::domain::Domain;
 use crate::http::{self, Endpoints};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::lock::{self, Redlock, SetupError};
-use crate::metrics::Metrics;
+use crate::metrics::{Known, Metrics, NodeState};
 use crate::plan::Limits;
 use crate::projection::Projection;
 use crate::store::{MigrateError, Outage, SchemaState, Store, StoreError};
@@ -180,7 +180,15 @@ async fn connect_all<D: Domain>(
 ) -> Result<Daemon<D>, StartError> {
     let metrics = Metrics::new().map_err(|error| StartError::Refused(error.to_string()))?;
     let metrics = Arc::new(metrics);
-    metrics.start(&config.stream.names, D::JOBS, D::EVENTS);
+    let nodes: Vec<String> = (1..=config.lock.nodes.len()).map(connect::node_name).collect();
+    metrics.start(&Known {
+        queues: &config.stream.names,
+        job_types: D::JOBS,
+        event_types: D::EVENTS,
+        lock_nodes: &nodes,
+        lock_ops: &lock::Op::ALL.map(lock::Op::as_str),
+        lock_outcomes: &lock::NodeOutcome::ALL.map(lock::NodeOutcome::as_str),
+    });
     metrics.state("starting");
     let store = store(config).await?;
     prepare(&store, config.database.migrate).await?;
@@ -349,8 +357,12 @@ async fn sample<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, max_connectio
                 tracing::error!(queue = %queue, lost, "entries were trimmed or deleted before they were run");
             }
         }
-        let nodes: Vec<_> = engine.locks.nodes().into_iter().map(|node| (node.name, node.up)).collect();
-        metrics.nodes(engine.locks.quorum(), &nodes);
+        let nodes = engine.locks.nodes();
+        let states: Vec<_> = nodes
+            .iter()
+            .map(|node| NodeState { name: &node.name, up: node.up, breaker_open: false, quarantined: false })
+            .collect();
+        metrics.nodes(engine.locks.quorum(), &states);
         let (used, idle) = engine.store.connections();
         metrics.pool(used, idle, max_connections);
         metrics.upkeep();

@@ -27,7 +27,7 @@ use crate::domain::{AggregateId, Domain};
 use crate::fail;
 use crate::job::{Dead, DeadCode, Job};
 use crate::lock::{KeyResult, Lease, Redlock};
-use crate::metrics::Metrics;
+use crate::metrics::{LockLoss, Metrics};
 use crate::plan::Planned;
 use crate::projection::Projection;
 use crate::store::{Committed, Store, StoreError, Transaction};
@@ -164,7 +164,7 @@ async fn lock<D: Domain>(
 ) -> (Held<'_>, Vec<Planned<Job<D>>>, Vec<(Planned<Job<D>>, Back)>) {
     let aggregates: HashSet<&AggregateId> = jobs.iter().flat_map(|planned| &planned.aggregates).collect();
     if aggregates.is_empty() {
-        return (Held { locks: &engine.locks, lease: None }, jobs, Vec::new());
+        return (Held { locks: &engine.locks, metrics: &engine.metrics, lease: None }, jobs, Vec::new());
     }
     let aggregates: Vec<AggregateId> = aggregates.into_iter().cloned().collect();
     let keys: Vec<String> = aggregates.iter().map(lock_key).collect();
@@ -194,19 +194,23 @@ async fn lock<D: Domain>(
         let spare: Vec<String> = keys.into_iter().filter(|key| !needed.contains(key)).collect();
         engine.locks.release_keys(&acquisition.lease, &spare);
     }
-    (Held { locks: &engine.locks, lease: Some(acquisition.lease) }, going, back)
+    let lease = acquisition.lease;
+    engine.metrics.locks_held(lease.keys().len() as f64);
+    (Held { locks: &engine.locks, metrics: &engine.metrics, lease: Some(lease) }, going, back)
 }
 
 /// A batch's locks. They are released when the batch ends, whichever way: also when its task is given up at the end of the
 /// time for draining. Releasing queues a request and waits for nothing.
 struct Held<'a> {
     locks: &'a Redlock,
+    metrics: &'a Metrics,
     lease: Option<Lease>,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
+            self.metrics.locks_held(-(lease.keys().len() as f64));
             self.locks.release(lease);
         }
     }
@@ -243,9 +247,12 @@ async fn attempt_once<D: Domain>(
     }
     let decided = decide(jobs, known, engine.clock.now_ms());
     let transaction = transaction(engine, jobs, &decided);
-    if lease.is_some_and(|lease| lease.remaining().is_zero()) {
-        engine.metrics.lock_lost();
-        return Err(Failure::LockLost);
+    if let Some(margin) = lease.map(Lease::remaining) {
+        engine.metrics.commit_margin(margin);
+        if margin.is_zero() {
+            engine.metrics.lock_lost(LockLoss::Expired);
+            return Err(Failure::LockLost);
+        }
     }
     let committed = commit(engine, &transaction).await?;
     fail::point("committed", "");

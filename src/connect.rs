@@ -39,11 +39,16 @@ pub fn broker(url: &Secret, tls: &Tls) -> Result<Client, ClientError> {
 /// Addresses of the lock nodes, named `redis1`, `redis2` … in their order.
 pub fn lock_nodes(urls: &[Secret], tls: &Tls) -> Result<Vec<NodeAddress>, ClientError> {
     let address = |(index, url): (usize, &Secret)| {
-        let name = format!("redis{}", index + 1);
+        let name = node_name(index + 1);
         let client = client(&format!("lock.nodes, {name}"), url, tls)?;
         Ok(NodeAddress { name, client })
     };
     urls.iter().enumerate().map(address).collect()
+}
+
+/// What the `number`th lock node is called, counted from 1.
+pub fn node_name(number: usize) -> String {
+    format!("redis{number}")
 }
 
 /// Certificates are verified always: against `tls.ca_file` when it is given, else against the system's roots.

@@ -5,13 +5,17 @@
 //! job's id or the text of an error is never a label.
 
 mod families;
+mod lock;
 
 use std::time::Duration;
 
-use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+use metrics::{Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::job::DeadCode;
+pub use families::{FAMILIES, Family, Kind, Unit};
+pub use lock::{Extension, LockLoss, NodeState};
+
 use families::*;
 
 /// What a job ended as, as a label.
@@ -62,6 +66,23 @@ impl Source {
     }
 }
 
+/// The labels that are known at start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// Streams that are read.
+    pub queues: &'a [String],
+    /// Job types that have a handler.
+    pub job_types: &'a [&'static str],
+    /// Event types that are written.
+    pub event_types: &'a [&'static str],
+    /// Aliases of the lock nodes.
+    pub lock_nodes: &'a [String],
+    /// What a lock node is asked for.
+    pub lock_ops: &'a [&'static str],
+    /// What comes of it.
+    pub lock_outcomes: &'a [&'static str],
+}
+
 /// What the sampling loop saw of one stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct QueueSample {
@@ -93,18 +114,18 @@ impl Metrics {
     /// Registers every family. Fails only when the buckets in this file are wrong.
     pub fn new() -> Result<Self, BuildError> {
         let mut builder = PrometheusBuilder::new();
-        for family in &FAMILIES {
+        for family in FAMILIES {
             if let Kind::Histogram(buckets) = family.kind {
                 builder = builder.set_buckets_for_metric(Matcher::Full(family.name.to_owned()), buckets)?;
             }
         }
         let recorder = builder.build_recorder();
-        for family in &FAMILIES {
+        for family in FAMILIES {
             let (name, help) = (KeyName::from_const_str(family.name), family.help.into());
             match family.kind {
-                Kind::Counter => recorder.describe_counter(name, None::<Unit>, help),
-                Kind::Gauge => recorder.describe_gauge(name, None::<Unit>, help),
-                Kind::Histogram(_) => recorder.describe_histogram(name, None::<Unit>, help),
+                Kind::Counter => recorder.describe_counter(name, None, help),
+                Kind::Gauge => recorder.describe_gauge(name, None, help),
+                Kind::Histogram(_) => recorder.describe_histogram(name, None, help),
             }
         }
         let handle = recorder.handle();
@@ -112,7 +133,9 @@ impl Metrics {
     }
 
     /// Creates the series whose labels are known at start, so that the first event shows as an increase.
-    pub fn start(&self, queues: &[String], job_types: &[&'static str], event_types: &[&'static str]) {
+    pub fn start(&self, known: &Known<'_>) {
+        let Known { queues, job_types, event_types, lock_nodes, lock_ops, lock_outcomes } = *known;
+        self.start_locks(lock_nodes, lock_ops, lock_outcomes);
         self.set(&BUILD_INFO, [("version", env!("CARGO_PKG_VERSION"))], 1.0);
         for queue in queues {
             for job_type in job_types.iter().chain(&["other"]) {
@@ -133,7 +156,7 @@ impl Metrics {
             self.add(&JOBS_SCHEDULED, [("queue", queue.as_str())], 0);
         }
         event_types.iter().for_each(|event_type| self.add(&EVENTS_APPENDED, [("event_type", *event_type)], 0));
-        for family in [&REPLY_ERRORS, &IDS_REUSED, &LOCK_LOST, &COMMIT_UNKNOWN] {
+        for family in [&REPLY_ERRORS, &IDS_REUSED, &COMMIT_UNKNOWN] {
             self.add(family, [], 0);
         }
         for kind in ["version", "head", "receipt"] {
@@ -222,46 +245,6 @@ impl Metrics {
         self.set(&JOBS_IN_FLIGHT, [], in_flight as f64);
     }
 
-    /// A round of locking ended, with so many aggregates granted, busy and unavailable.
-    pub fn locked(&self, elapsed: Duration, granted: usize, busy: usize, unavailable: usize) {
-        let worst = if unavailable > 0 {
-            "no_quorum"
-        } else if busy > 0 {
-            "contended"
-        } else {
-            "acquired"
-        };
-        self.record(&LOCK_ACQUIRE, [("outcome", worst)], elapsed.as_secs_f64());
-        for (outcome, count) in [("acquired", granted), ("contended", busy), ("no_quorum", unavailable)] {
-            self.add(&LOCK_ATTEMPTS, [("outcome", outcome)], count as u64);
-        }
-    }
-
-    /// A batch gave its locks back.
-    pub fn released(&self, held: Duration) {
-        self.record(&LOCK_HOLD, [], held.as_secs_f64());
-    }
-
-    /// A batch's locks ran out before its commit.
-    pub fn lock_lost(&self) {
-        self.add(&LOCK_LOST, [], 1);
-    }
-
-    /// A lock node answered, or did not.
-    pub fn node_request(&self, node: &str, op: &'static str, outcome: &'static str, duration: Duration) {
-        self.add(&NODE_REQUESTS, [("node", node), ("op", op), ("outcome", outcome)], 1);
-        self.record(&NODE_DURATION, [("node", node), ("op", op)], duration.as_secs_f64());
-    }
-
-    /// The lock nodes and whether each is connected.
-    pub fn nodes(&self, quorum: usize, nodes: &[(String, bool)]) {
-        self.set(&LOCK_NODES, [], nodes.len() as f64);
-        self.set(&LOCK_QUORUM, [], quorum as f64);
-        for (node, up) in nodes {
-            self.set(&NODE_UP, [("node", node)], f64::from(u8::from(*up)));
-        }
-    }
-
     /// A transaction was sent and ended as `outcome`.
     pub fn appended(&self, outcome: &'static str, elapsed: Duration, events: usize) {
         self.record(&APPEND_DURATION, [("outcome", outcome)], elapsed.as_secs_f64());
@@ -330,12 +313,17 @@ impl Metrics {
         self.recorder.register_gauge(&key(family, labels), &METADATA).set(value);
     }
 
+    fn change<const N: usize>(&self, family: &Family, labels: [(&'static str, &str); N], by: f64) {
+        self.recorder.register_gauge(&key(family, labels), &METADATA).increment(by);
+    }
+
     fn record<const N: usize>(&self, family: &Family, labels: [(&'static str, &str); N], value: f64) {
         self.recorder.register_histogram(&key(family, labels), &METADATA).record(value);
     }
 }
 
 fn key<const N: usize>(family: &Family, labels: [(&'static str, &str); N]) -> Key {
+    debug_assert!(labels.iter().map(|(name, _)| name).eq(family.labels), "{} has other labels", family.name);
     let labels = labels.map(|(name, value)| Label::new(name, value.to_owned()));
     Key::from_parts(KeyName::from_const_str(family.name), labels.to_vec())
 }
@@ -350,7 +338,7 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), FAMILIES.len());
-        for family in &FAMILIES {
+        for family in FAMILIES {
             assert!(family.name.starts_with("lockkeeper_"), "{}", family.name);
             assert!(family.help.ends_with('.'), "{}: {}", family.name, family.help);
             assert_eq!(matches!(family.kind, Kind::Counter), family.name.ends_with("_total"), "{}", family.name);
@@ -360,7 +348,8 @@ mod tests {
     #[test]
     fn known_series_start_at_zero_and_durations_are_histograms() {
         let metrics = Metrics::new().expect("the buckets are right");
-        metrics.start(&["jobs".into()], &["item.restock"], &["item.restocked"]);
+        let queues = ["jobs".to_owned()];
+        metrics.start(&Known { queues: &queues, job_types: &["item.restock"], ..Known::default() });
         metrics.processed("jobs", None, OutcomeLabel::Dead, Duration::from_millis(3));
         let text = metrics.render();
         let zero = r#"lockkeeper_jobs_processed_total{queue="jobs",job_type="item.restock",outcome="applied"} 0"#;

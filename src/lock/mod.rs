@@ -59,6 +59,9 @@ pub enum Op {
 }
 
 impl Op {
+    /// Every operation, for metrics that start at zero.
+    pub const ALL: [Op; 2] = [Op::Acquire, Op::Release];
+
     /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -82,6 +85,9 @@ pub enum NodeOutcome {
 }
 
 impl NodeOutcome {
+    /// Every outcome, for metrics that start at zero.
+    pub const ALL: [NodeOutcome; 4] = [NodeOutcome::Ok, NodeOutcome::Held, NodeOutcome::Timeout, NodeOutcome::Error];
+
     /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,29 +1,44 @@
-//! Every family: its name, its kind and buckets, its help.
+//! Every family, once: its kind and buckets, its unit, its name, its labels, its help.
 
 /// What kind of series a family has.
-pub(super) enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only goes up.
     Counter,
+    /// Goes up and down.
     Gauge,
+    /// Samples in buckets with these upper bounds.
     Histogram(&'static [f64]),
 }
 
+/// What a family's values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things: jobs, entries, events, locks.
+    Count,
+    /// A duration or an age in seconds.
+    Seconds,
+    /// A moment, as seconds since 1970.
+    UnixSeconds,
+    /// A size in bytes.
+    Bytes,
+    /// 1 for yes, 0 for no.
+    Flag,
+}
+
 /// One metric family.
-pub(super) struct Family {
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// As Prometheus knows it.
     pub name: &'static str,
+    /// Counter, gauge or histogram.
     pub kind: Kind,
+    /// What its values are.
+    pub unit: Unit,
+    /// The labels that every series of it has.
+    pub labels: &'static [&'static str],
+    /// One sentence.
     pub help: &'static str,
-}
-
-const fn counter(name: &'static str, help: &'static str) -> Family {
-    Family { name, kind: Kind::Counter, help }
-}
-
-const fn gauge(name: &'static str, help: &'static str) -> Family {
-    Family { name, kind: Kind::Gauge, help }
-}
-
-const fn histogram(name: &'static str, buckets: &'static [f64], help: &'static str) -> Family {
-    Family { name, kind: Kind::Histogram(buckets), help }
 }
 
 const LOCK_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
@@ -32,121 +47,121 @@ const JOB_SECONDS: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
-pub(super) const QUEUE_LENGTH: Family = gauge("lockkeeper_queue_length", "Entries in the stream: waiting and in hand.");
-pub(super) const QUEUE_LAG: Family =
-    gauge("lockkeeper_queue_lag", "Entries not delivered to the group yet; NaN when the broker cannot tell.");
-pub(super) const QUEUE_LAG_KNOWN: Family =
-    gauge("lockkeeper_queue_lag_known", "1 when the broker can tell the lag, else 0.");
-pub(super) const QUEUE_PENDING: Family = gauge("lockkeeper_queue_pending", "Entries delivered and not acknowledged.");
-pub(super) const DEAD_LETTER_LENGTH: Family =
-    gauge("lockkeeper_dead_letter_length", "Entries in the dead-letter stream.");
-pub(super) const QUEUE_POLL: Family =
-    gauge("lockkeeper_queue_last_poll_timestamp_seconds", "When the streams were last read, Unix time.");
-pub(super) const CLAIM_DELETED: Family =
-    counter("lockkeeper_claim_deleted_total", "Pending entries whose contents somebody had deleted: lost jobs.");
-pub(super) const ENTRIES_LOST: Family = counter(
-    "lockkeeper_queue_entries_lost_total",
-    "Entries that were trimmed or deleted before they were run: lost jobs.",
-);
-pub(super) const GROUPS_RECREATED: Family =
-    counter("lockkeeper_queue_groups_recreated_total", "Times a group was gone and was created again.");
-pub(super) const JOBS_FETCHED: Family =
-    counter("lockkeeper_jobs_fetched_total", "Jobs taken in, new or claimed from a dead consumer.");
-pub(super) const JOBS_PROCESSED: Family = counter("lockkeeper_jobs_processed_total", "Jobs that ended, by outcome.");
-pub(super) const JOBS_DEAD: Family =
-    counter("lockkeeper_jobs_dead_lettered_total", "Jobs that went to the dead letters, by reason.");
-pub(super) const JOBS_WAITING: Family = gauge("lockkeeper_jobs_waiting", "Jobs in hand that wait for a batch.");
-pub(super) const JOBS_IN_FLIGHT: Family = gauge("lockkeeper_jobs_in_flight", "Jobs in a batch that has not ended.");
-pub(super) const JOBS_PUT_BACK: Family =
-    counter("lockkeeper_jobs_put_back_total", "Jobs that left a batch unfinished and wait again, by reason.");
-pub(super) const JOB_END_TO_END: Family =
-    histogram("lockkeeper_job_end_to_end_seconds", JOB_SECONDS, "From XADD to the commit that ended the job.");
-pub(super) const BATCH_JOBS: Family = histogram("lockkeeper_batch_jobs", SIZES, "Jobs per batch.");
-pub(super) const REPLY_ERRORS: Family =
-    counter("lockkeeper_reply_errors_total", "Outcomes that could not be written to a reply stream.");
-pub(super) const IDS_REUSED: Family =
-    counter("lockkeeper_job_ids_reused_total", "Jobs refused because another job has their id.");
+use Kind::{Counter, Gauge, Histogram};
 
-pub(super) const LOCK_ACQUIRE: Family =
-    histogram("lockkeeper_lock_acquire_duration_seconds", LOCK_SECONDS, "One round of locking for a whole batch.");
-pub(super) const LOCK_ATTEMPTS: Family =
-    counter("lockkeeper_lock_attempts_total", "Aggregates that a lock was asked for, by outcome.");
-pub(super) const LOCK_HOLD: Family =
-    histogram("lockkeeper_lock_hold_seconds", LOCK_SECONDS, "From acquiring to releasing a batch's locks.");
-pub(super) const LOCK_LOST: Family =
-    counter("lockkeeper_lock_lost_total", "Batches whose locks ran out before their commit.");
-pub(super) const NODE_REQUESTS: Family =
-    counter("lockkeeper_lock_node_requests_total", "Requests to a lock node, by outcome.");
-pub(super) const NODE_DURATION: Family =
-    histogram("lockkeeper_lock_node_request_duration_seconds", LOCK_SECONDS, "One request to one lock node.");
-pub(super) const NODE_UP: Family = gauge("lockkeeper_lock_node_up", "1 while the lock node is connected, else 0.");
-pub(super) const LOCK_NODES: Family = gauge("lockkeeper_lock_nodes", "Configured lock nodes.");
-pub(super) const LOCK_QUORUM: Family = gauge("lockkeeper_lock_quorum_nodes", "Lock nodes that must grant a lock.");
+/// Makes a constant of each line, and the list of them all.
+macro_rules! families {
+    ($($constant:ident = $kind:expr, $unit:ident, $name:literal, [$($label:literal),*], $help:literal;)*) => {
+        $(pub(super) const $constant: Family =
+            Family { name: $name, kind: $kind, unit: Unit::$unit, labels: &[$($label),*], help: $help };)*
 
-pub(super) const APPEND_DURATION: Family =
-    histogram("lockkeeper_store_append_duration_seconds", STORE_SECONDS, "One transaction of a batch, by outcome.");
-pub(super) const APPEND_EVENTS: Family = histogram("lockkeeper_store_append_events", SIZES, "Events per transaction.");
-pub(super) const EVENTS_APPENDED: Family =
-    counter("lockkeeper_store_events_appended_total", "Events committed, by type.");
-pub(super) const CONFLICTS: Family =
-    counter("lockkeeper_store_conflicts_total", "Transactions refused because somebody else had written, by guard.");
-pub(super) const RETRIES: Family =
-    counter("lockkeeper_store_transaction_retries_total", "Transactions the server made us repeat, by reason.");
-pub(super) const COMMIT_UNKNOWN: Family =
-    counter("lockkeeper_store_commit_unknown_total", "Commits whose answer was lost; the receipts then tell.");
-pub(super) const STORE_ERRORS: Family =
-    counter("lockkeeper_store_errors_total", "Times the database could not be used, by class.");
-pub(super) const HEAD_POSITION: Family =
-    gauge("lockkeeper_store_head_position", "The newest position this process has committed.");
-pub(super) const POOL: Family = gauge("lockkeeper_db_pool_connections", "Database connections, by state.");
-pub(super) const POOL_MAX: Family =
-    gauge("lockkeeper_db_pool_max_connections", "Configured limit of database connections.");
+        /// Every family of this program; those of the process itself come from the operating system.
+        pub const FAMILIES: &[Family] = &[$($constant),*];
+    };
+}
 
-pub(super) const STATE: Family = gauge("lockkeeper_state", "1 for the state that the process is in, else 0.");
-pub(super) const BUILD_INFO: Family = gauge("lockkeeper_build_info", "Constant 1; the version is in the label.");
+families! {
+    // Queue
+    QUEUE_LENGTH = Gauge, Count, "lockkeeper_queue_length", ["queue"],
+        "Entries in the stream: waiting and in hand.";
+    QUEUE_LAG = Gauge, Count, "lockkeeper_queue_lag", ["queue", "group"],
+        "Entries not delivered to the group yet; NaN when the broker cannot tell.";
+    QUEUE_LAG_KNOWN = Gauge, Flag, "lockkeeper_queue_lag_known", ["queue", "group"],
+        "1 when the broker can tell the lag, else 0.";
+    QUEUE_PENDING = Gauge, Count, "lockkeeper_queue_pending", ["queue", "group"],
+        "Entries delivered and not acknowledged.";
+    DEAD_LETTER_LENGTH = Gauge, Count, "lockkeeper_dead_letter_length", ["queue"],
+        "Entries in the dead-letter stream.";
+    QUEUE_POLL = Gauge, UnixSeconds, "lockkeeper_queue_last_poll_timestamp_seconds", [],
+        "When the streams were last read, Unix time.";
+    GROUPS_RECREATED = Counter, Count, "lockkeeper_queue_groups_recreated_total", ["queue"],
+        "Times a group was gone and was created again.";
+    CLAIM_DELETED = Counter, Count, "lockkeeper_claim_deleted_total", ["queue"],
+        "Pending entries whose contents somebody had deleted: lost jobs.";
+    ENTRIES_LOST = Counter, Count, "lockkeeper_queue_entries_lost_total", ["queue"],
+        "Entries that were trimmed or deleted before they were run: lost jobs.";
 
-pub(super) const FAMILIES: [Family; 41] = [
-    QUEUE_LENGTH,
-    QUEUE_LAG,
-    QUEUE_LAG_KNOWN,
-    QUEUE_PENDING,
-    DEAD_LETTER_LENGTH,
-    QUEUE_POLL,
-    GROUPS_RECREATED,
-    CLAIM_DELETED,
-    ENTRIES_LOST,
-    JOBS_FETCHED,
-    JOBS_PROCESSED,
-    JOBS_DEAD,
-    JOBS_WAITING,
-    JOBS_IN_FLIGHT,
-    JOBS_PUT_BACK,
-    JOB_END_TO_END,
-    BATCH_JOBS,
-    REPLY_ERRORS,
-    IDS_REUSED,
-    LOCK_ACQUIRE,
-    LOCK_ATTEMPTS,
-    LOCK_HOLD,
-    LOCK_LOST,
-    NODE_REQUESTS,
-    NODE_DURATION,
-    NODE_UP,
-    LOCK_NODES,
-    LOCK_QUORUM,
-    APPEND_DURATION,
-    APPEND_EVENTS,
-    EVENTS_APPENDED,
-    CONFLICTS,
-    RETRIES,
-    COMMIT_UNKNOWN,
-    STORE_ERRORS,
-    HEAD_POSITION,
-    POOL,
-    POOL_MAX,
-    STATE,
-    BUILD_INFO,
-    JOBS_SCHEDULED,
-];
-pub(super) const JOBS_SCHEDULED: Family =
-    counter("lockkeeper_jobs_scheduled_total", "Jobs that were not due and moved to the schedule.");
+    // Jobs
+    JOBS_FETCHED = Counter, Count, "lockkeeper_jobs_fetched_total", ["queue", "source"],
+        "Jobs taken in, new or claimed from a dead consumer.";
+    JOBS_PROCESSED = Counter, Count, "lockkeeper_jobs_processed_total", ["queue", "job_type", "outcome"],
+        "Jobs that ended, by outcome.";
+    JOBS_DEAD = Counter, Count, "lockkeeper_jobs_dead_lettered_total", ["queue", "reason"],
+        "Jobs that went to the dead letters, by reason.";
+    JOBS_SCHEDULED = Counter, Count, "lockkeeper_jobs_scheduled_total", ["queue"],
+        "Jobs that were not due and moved to the schedule.";
+    JOBS_WAITING = Gauge, Count, "lockkeeper_jobs_waiting", [],
+        "Jobs in hand that wait for a batch.";
+    JOBS_IN_FLIGHT = Gauge, Count, "lockkeeper_jobs_in_flight", [],
+        "Jobs in a batch that has not ended.";
+    JOBS_PUT_BACK = Counter, Count, "lockkeeper_jobs_put_back_total", ["reason"],
+        "Jobs that left a batch unfinished and wait again, by reason.";
+    JOB_END_TO_END = Histogram(JOB_SECONDS), Seconds, "lockkeeper_job_end_to_end_seconds", ["queue", "job_type"],
+        "From XADD to the commit that ended the job.";
+    BATCH_JOBS = Histogram(SIZES), Count, "lockkeeper_batch_jobs", [],
+        "Jobs per batch.";
+    REPLY_ERRORS = Counter, Count, "lockkeeper_reply_errors_total", [],
+        "Outcomes that could not be written to a reply stream.";
+    IDS_REUSED = Counter, Count, "lockkeeper_job_ids_reused_total", [],
+        "Jobs refused because another job has their id.";
+
+    // Locks
+    LOCK_ACQUIRE = Histogram(LOCK_SECONDS), Seconds, "lockkeeper_lock_acquire_duration_seconds", ["outcome"],
+        "One round of locking for a whole batch.";
+    LOCK_ATTEMPTS = Counter, Count, "lockkeeper_lock_attempts_total", ["outcome"],
+        "Aggregates that a lock was asked for, by outcome.";
+    LOCK_HOLD = Histogram(LOCK_SECONDS), Seconds, "lockkeeper_lock_hold_seconds", [],
+        "From acquiring to releasing a batch's locks.";
+    LOCKS_HELD = Gauge, Count, "lockkeeper_locks_held", [],
+        "Aggregates whose lock this process holds.";
+    LOCK_EXTENSIONS = Counter, Count, "lockkeeper_lock_extensions_total", ["outcome"],
+        "Times a batch asked for more time, by outcome.";
+    LOCK_LOST = Counter, Count, "lockkeeper_lock_lost_total", ["reason"],
+        "Batches that gave up because their locks could not be trusted any more, by reason.";
+    COMMIT_MARGIN = Histogram(LOCK_SECONDS), Seconds, "lockkeeper_lock_commit_margin_seconds", [],
+        "What was left of a batch's locks when its commit was about to be sent.";
+    NODE_REQUESTS = Counter, Count, "lockkeeper_lock_node_requests_total", ["node", "op", "outcome"],
+        "Requests to a lock node, by outcome.";
+    NODE_DURATION = Histogram(LOCK_SECONDS), Seconds, "lockkeeper_lock_node_request_duration_seconds", ["node", "op"],
+        "One request to one lock node.";
+    NODE_UP = Gauge, Flag, "lockkeeper_lock_node_up", ["node"],
+        "1 while the lock node is connected, else 0.";
+    NODE_BREAKER = Gauge, Flag, "lockkeeper_lock_node_breaker_open", ["node"],
+        "1 while the lock node is probed and not asked for locks, else 0.";
+    NODE_QUARANTINED = Gauge, Flag, "lockkeeper_lock_node_quarantined", ["node"],
+        "1 while a restarted lock node is kept out until no lock that it forgot can live, else 0.";
+    NODE_RESTARTS = Counter, Count, "lockkeeper_lock_node_restarts_total", ["node"],
+        "Times a lock node was found to have restarted.";
+    LOCK_NODES = Gauge, Count, "lockkeeper_lock_nodes", [],
+        "Configured lock nodes.";
+    LOCK_QUORUM = Gauge, Count, "lockkeeper_lock_quorum_nodes", [],
+        "Lock nodes that must grant a lock.";
+
+    // Store
+    APPEND_DURATION = Histogram(STORE_SECONDS), Seconds, "lockkeeper_store_append_duration_seconds", ["outcome"],
+        "One transaction of a batch, by outcome.";
+    APPEND_EVENTS = Histogram(SIZES), Count, "lockkeeper_store_append_events", [],
+        "Events per transaction.";
+    EVENTS_APPENDED = Counter, Count, "lockkeeper_store_events_appended_total", ["event_type"],
+        "Events committed, by type.";
+    CONFLICTS = Counter, Count, "lockkeeper_store_conflicts_total", ["kind"],
+        "Transactions refused because somebody else had written, by guard.";
+    RETRIES = Counter, Count, "lockkeeper_store_transaction_retries_total", ["reason"],
+        "Transactions the server made us repeat, by reason.";
+    COMMIT_UNKNOWN = Counter, Count, "lockkeeper_store_commit_unknown_total", [],
+        "Commits whose answer was lost; the receipts then tell.";
+    STORE_ERRORS = Counter, Count, "lockkeeper_store_errors_total", ["class"],
+        "Times the database could not be used, by class.";
+    HEAD_POSITION = Gauge, Count, "lockkeeper_store_head_position", [],
+        "The newest position this process has committed.";
+    POOL = Gauge, Count, "lockkeeper_db_pool_connections", ["state"],
+        "Database connections, by state.";
+    POOL_MAX = Gauge, Count, "lockkeeper_db_pool_max_connections", [],
+        "Configured limit of database connections.";
+
+    // Process
+    STATE = Gauge, Flag, "lockkeeper_state", ["state"],
+        "1 for the state that the process is in, else 0.";
+    BUILD_INFO = Gauge, Flag, "lockkeeper_build_info", ["version"],
+        "Constant 1; the version is in the label.";
+}
