@@ -1,23 +1,25 @@
 //! What a holder has in hand: its keys, the token that proves them its own, and the time until which it may trust them.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The keys granted by one acquisition.
 ///
-/// A lease that is dropped without [`release`](super::Redlock::release) leaves its keys to their ttl: a drop does no
-/// input or output, since it can neither wait nor report.
+/// A lease that is dropped without [`release`](super::Redlock::release) leaves its keys to their ttl. What is to be released
+/// whichever way its work ends is better [held](super::Redlock::hold).
 #[must_use = "keys that are not released stay locked until their ttl has passed"]
 pub struct Lease {
     token: Arc<str>,
     keys: Vec<String>,
+    since: Instant,
     deadline: Instant,
 }
 
 impl Lease {
-    pub(super) fn new(token: Arc<str>, keys: Vec<String>, deadline: Instant) -> Lease {
-        Lease { token, keys, deadline }
+    pub(super) fn new(token: Arc<str>, keys: Vec<String>, since: Instant, deadline: Instant) -> Lease {
+        Lease { token, keys, since, deadline }
     }
 
     /// The granted keys, sorted and each once.
@@ -38,6 +40,21 @@ impl Lease {
     /// Whether there is a key and time left to use it.
     pub fn is_valid(&self) -> bool {
         !self.keys.is_empty() && !self.remaining().is_zero()
+    }
+
+    /// When the keys were first asked for.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// The keys are trusted for longer. A deadline never comes closer.
+    pub(super) fn extend_to(&mut self, deadline: Instant) {
+        self.deadline = self.deadline.max(deadline);
+    }
+
+    pub(super) fn forget(&mut self, keys: &[String]) {
+        let keys: HashSet<&String> = keys.iter().collect();
+        self.keys.retain(|key| !keys.contains(key));
     }
 
     pub(super) fn token(&self) -> &Arc<str> {
@@ -77,13 +94,29 @@ mod tests {
         assert_ne!(first, second);
     }
 
+    fn lease(keys: &[&str], deadline: Instant) -> Lease {
+        Lease::new(token(), keys.iter().map(ToString::to_string).collect(), Instant::now(), deadline)
+    }
+
     #[test]
     fn a_lease_ends_at_its_deadline_and_an_empty_one_is_never_valid() {
         let now = Instant::now();
-        let over = Lease::new(token(), vec!["lock:item:1".into()], now);
+        let over = lease(&["lock:item:1"], now);
         assert!(!over.is_valid());
         assert_eq!(over.remaining(), Duration::ZERO);
-        assert!(Lease::new(token(), vec!["lock:item:1".into()], now + Duration::from_secs(60)).is_valid());
-        assert!(!Lease::new(token(), vec![], now + Duration::from_secs(60)).is_valid());
+        assert!(lease(&["lock:item:1"], now + Duration::from_secs(60)).is_valid());
+        assert!(!lease(&[], now + Duration::from_secs(60)).is_valid());
+    }
+
+    #[test]
+    fn a_deadline_moves_away_only_and_a_released_key_is_no_part_of_the_lease() {
+        let now = Instant::now();
+        let mut lease = lease(&["a", "b"], now + Duration::from_secs(5));
+        lease.extend_to(now + Duration::from_secs(3));
+        assert_eq!(lease.deadline(), now + Duration::from_secs(5));
+        lease.extend_to(now + Duration::from_secs(7));
+        assert_eq!(lease.deadline(), now + Duration::from_secs(7));
+        lease.forget(&["a".into(), "c".into()]);
+        assert_eq!(lease.keys(), ["b"]);
     }
 }

@@ -1,30 +1,81 @@
 //! Redlock: locks for many keys at once, granted by a majority of independent Redis servers.
 //!
 //! `SET key token NX PX ttl` on every node and compare-and-delete afterwards, as the Redis documentation has it and
-//! node-redlock does it, so clients of either exclude each other. A lock saves work and decides nothing: a holder that
-//! pauses for longer than its lease must be stopped where it writes.
+//! node-redlock does it, so clients of either exclude each other. The module needs nothing of the rest of the crate.
 //!
 //! - [`quorum`]: the arithmetic. Pure.
 //! - [`Redlock::acquire`]: one try, one script call per node for all keys, decided by the fastest majority.
-//! - `attempt`: one try, from the first request to the lease.
-//! - `node`: one task per node owns its connection and keeps the requests to it in order.
-//! - [`Lease`]: what is held, and until when.
+//! - [`Redlock::lock`]: one key, held and extended until it is dropped.
+//! - [`Held`] and [`Lease`]: what is held, until when, and how it is extended.
+//! - `round`, `attempt`: asking all nodes, and keeping what a majority granted.
+//! - `node`: one task per node owns its connection, keeps the requests to it in order, and stops asking a node that is
+//!   silent (`breaker`), that was restarted too recently, or that is no independent master (`inspect`).
+//!
+//! ```no_run
+//! use lockkeeper::lock::{NodeAddress, Redlock, Settings};
+//! use std::{sync::Arc, time::Duration};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = |name: &str| -> redis::RedisResult<NodeAddress> {
+//!     Ok(NodeAddress { name: name.into(), client: redis::Client::open(format!("redis://{name}:6379"))? })
+//! };
+//! let nodes = vec![node("redis1")?, node("redis2")?, node("redis3")?];
+//! let redlock = Redlock::start(nodes, Settings::new(Duration::from_secs(2)), Arc::new(|_| ()))?;
+//!
+//! let held = redlock.lock_within("lock:item:1", Duration::from_secs(5), Duration::from_millis(100)).await?;
+//! tokio::select! {
+//!     () = held.over() => println!("the lock ran out: stop"),
+//!     () = async { /* the work */ } => println!("done under the lock"),
+//! }
+//! held.release();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Fencing: what happens when the lock fails
+//!
+//! A Redlock can be held by two clients at once. Then nothing becomes wrong here, and each step of why has its test.
+//!
+//! 1. *The lock may fail.* It rests on clocks that run alike and on holders that do not pause. A holder that is frozen
+//!    beyond its lease wakes up and goes on (`faults` case 4); a key that is expired early or a majority of nodes that
+//!    is restarted empty grants the key twice (cases 27 and 28); a node's clock that jumps does the same (case 31).
+//!    A token by which the database could tell the younger holder cannot come from here: a counter on each node is not
+//!    monotonic over majorities.
+//! 2. *The holder looks first.* Immediately before it sends its transaction it asks how much of its lease is left, and
+//!    gives up when that is too little (`suite` `lease`). This keeps most losers from trying, and proves nothing: the
+//!    process may be frozen between the question and the packet.
+//! 3. *The database decides.* Both holders have read some version v of an aggregate, and both write v + 1. The unique key
+//!    over (aggregate type, aggregate id, version) lets one of them commit; the other's whole transaction, receipts and
+//!    read models with it, is rolled back, decided again on what is true now, or handed to a peer (`suite` `engine`: a
+//!    second writer in between; `faults` case 36: daemons without a common lock).
+//! 4. *What was only read is guarded as well.* A rejection writes no version, so the heads it rests on are checked in the
+//!    same transaction, after the sequence row is held, which serialises all writers (`suite` `engine`).
+//! 5. *A job is applied once.* Two holders with the same job are told apart by the primary key of its receipt
+//!    (`suite` `engine`, `recovery`).
+//!
+//! So the lock saves the work of deciding in vain, and nothing else depends on it.
 
 mod attempt;
+mod breaker;
+mod held;
 mod inspect;
 mod lease;
 mod node;
 pub mod quorum;
 mod request;
+mod round;
 mod script;
+mod single;
 
-pub use inspect::{NodeFinding, Refusal};
+pub use held::{ExtendError, Held};
+pub use inspect::{Identity, NodeFinding, Refusal};
 pub use lease::Lease;
 pub use quorum::KeyResult;
+pub use single::LockError;
 
 use attempt::Attempt;
 use futures_util::future::join_all;
-use node::Node;
+use node::{Node, Roster};
 use request::{Claim, Request};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +89,18 @@ pub struct Settings {
     pub ttl: Duration,
     /// The time after which a node that has not answered counts as not granting. Small against `ttl`.
     pub node_timeout: Duration,
+    /// How long a lease may be extended, counted from its first request. Then it runs out, so that work which does not end
+    /// does not keep its keys for ever.
+    pub hold_limit: Duration,
+}
+
+impl Settings {
+    /// Locks that live for `ttl`, nodes that may take a twentieth of it and at least 5 ms to answer, and leases that are
+    /// extended for ten lives at most.
+    pub fn new(ttl: Duration) -> Settings {
+        let node_timeout = (ttl / 20).max(Duration::from_millis(5));
+        Settings { ttl, node_timeout, hold_limit: ttl.saturating_mul(10) }
+    }
 }
 
 /// One lock node.
@@ -54,18 +117,21 @@ pub struct NodeAddress {
 pub enum Op {
     /// Set keys that are free.
     Acquire,
+    /// Let keys that are ours live for longer.
+    Extend,
     /// Delete keys that are ours.
     Release,
 }
 
 impl Op {
     /// Every operation, for metrics that start at zero.
-    pub const ALL: [Op; 2] = [Op::Acquire, Op::Release];
+    pub const ALL: [Op; 3] = [Op::Acquire, Op::Extend, Op::Release];
 
     /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Op::Acquire => "set",
+            Op::Extend => "extend",
             Op::Release => "release",
         }
     }
@@ -78,15 +144,18 @@ pub enum NodeOutcome {
     Ok,
     /// Somebody else holds at least one of the keys.
     Held,
-    /// The node has not answered in time, or was not asked because it does not answer.
+    /// The node has not answered in time.
     Timeout,
-    /// The node is not connected, or answered with an error.
+    /// The node answered with an error, or its connection broke.
     Error,
+    /// The node was not asked: it is away, silent, or may not vote.
+    Skipped,
 }
 
 impl NodeOutcome {
     /// Every outcome, for metrics that start at zero.
-    pub const ALL: [NodeOutcome; 4] = [NodeOutcome::Ok, NodeOutcome::Held, NodeOutcome::Timeout, NodeOutcome::Error];
+    pub const ALL: [NodeOutcome; 5] =
+        [NodeOutcome::Ok, NodeOutcome::Held, NodeOutcome::Timeout, NodeOutcome::Error, NodeOutcome::Skipped];
 
     /// The name in metrics.
     pub fn as_str(self) -> &'static str {
@@ -95,33 +164,72 @@ impl NodeOutcome {
             NodeOutcome::Held => "held",
             NodeOutcome::Timeout => "timeout",
             NodeOutcome::Error => "error",
+            NodeOutcome::Skipped => "skipped",
         }
     }
 }
 
-/// One request to one node, as the observer hears of it.
-#[derive(Clone, Copy, Debug)]
-pub struct NodeReport<'a> {
-    /// The node's name.
-    pub node: &'a str,
-    /// What it was asked for.
-    pub op: Op,
-    /// What came of it.
-    pub outcome: NodeOutcome,
-    /// The time since the request was made, its wait for the connection included.
-    pub duration: Duration,
+/// What the observer hears of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report<'a> {
+    /// One request to one node.
+    Request {
+        /// The node's name.
+        node: &'a str,
+        /// What it was asked for.
+        op: Op,
+        /// What came of it.
+        outcome: NodeOutcome,
+        /// The time since the request was made, its wait for the connection included.
+        duration: Duration,
+    },
+    /// A node's server is another than at the last connect: it was restarted, or replaced.
+    Restarted {
+        /// The node's name.
+        node: &'a str,
+    },
+    /// A lease that is held was extended, or was not.
+    Extension(Result<(), ExtendError>),
 }
 
-/// Hears of every request to a node. It is called in the node's task and must not block.
-pub type Observer = Arc<dyn Fn(NodeReport<'_>) + Send + Sync>;
+/// Hears of what happens. It is called in the tasks that do the work and must not block.
+pub type Observer = Arc<dyn Fn(Report<'_>) + Send + Sync>;
+
+/// How a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NodeHealth {
+    /// It has not been connected yet.
+    Unknown,
+    /// It is connected and grants locks.
+    Up,
+    /// It was started less than a ttl ago and may have forgotten locks, so it does not vote yet.
+    Quarantined,
+    /// It is connected, but answers every acquire with an error.
+    Refusing,
+    /// It is connected, but does not answer in time. It is not asked but probed.
+    Silent,
+    /// It is no independent master, see [`Refusal`].
+    Barred,
+    /// It is not connected.
+    Down,
+}
 
 /// Whether a node can be counted on at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatus {
     /// The node's name.
     pub name: String,
+    /// How it is.
+    pub health: NodeHealth,
+    /// Why it is not up; empty when it is.
+    pub why: String,
+}
+
+impl NodeStatus {
     /// Whether it is connected and grants locks.
-    pub up: bool,
+    pub fn is_up(&self) -> bool {
+        self.health == NodeHealth::Up
+    }
 }
 
 /// Why a set of nodes makes no Redlock.
@@ -155,6 +263,7 @@ pub struct Acquisition {
 pub struct Redlock {
     nodes: Arc<[Node]>,
     settings: Settings,
+    observer: Observer,
 }
 
 impl Redlock {
@@ -166,8 +275,15 @@ impl Redlock {
             even if even % 2 == 0 => return Err(SetupError::EvenNodes(even)),
             _ => (),
         }
-        let nodes = nodes.into_iter().map(|address| Node::start(address, settings, observer.clone()));
-        Ok(Redlock { nodes: nodes.collect(), settings })
+        let roster = Arc::new(Roster::default());
+        let start = |address| Node::start(address, settings, observer.clone(), roster.clone());
+        let nodes = nodes.into_iter().map(start).collect();
+        Ok(Redlock { nodes, settings, observer })
+    }
+
+    /// What it was started with.
+    pub fn settings(&self) -> Settings {
+        self.settings
     }
 
     /// How many nodes must grant a key.
@@ -177,14 +293,14 @@ impl Redlock {
 
     /// The state of every node, as of its last answer.
     pub fn nodes(&self) -> Vec<NodeStatus> {
-        let status = |node: &Node| NodeStatus { name: node.address.name.clone(), up: node.is_up() };
-        self.nodes.iter().map(status).collect()
+        self.nodes.iter().map(Node::status).collect()
     }
 
-    /// Asks every node what it is, all at once and for a second at most. A cluster node, a replica or a Sentinel would
-    /// break the promise of a lock and is refused.
+    /// Asks every node what it is, all at once and for a second at most. What would break the promise of a lock is refused:
+    /// a cluster node, a replica, a Sentinel, a server that evicts keys, the same server twice. The same is asked at every
+    /// reconnect, when a node that is refused does not vote.
     pub async fn inspect(&self) -> Vec<NodeFinding> {
-        join_all(self.nodes.iter().map(|node| inspect::inspect(&node.address))).await
+        inspect::inspect(self.nodes.iter().map(|node| &node.address)).await
     }
 
     /// Tries once to lock all of `keys`. It asks all nodes at once, and returns as soon as their votes decide every key
@@ -192,8 +308,8 @@ impl Redlock {
     ///
     /// A call that is dropped half way releases what it may have locked.
     pub async fn acquire(&self, keys: &[String]) -> Acquisition {
-        let (mut attempt, ballots) = Attempt::start(self, keys);
-        attempt.collect(ballots).await;
+        let mut attempt = Attempt::start(self, keys);
+        attempt.collect().await;
         attempt.conclude(keys)
     }
 
@@ -204,8 +320,9 @@ impl Redlock {
         self.send_release(token, keys);
     }
 
-    /// Releases some keys of a lease, as [`release`](Redlock::release) does all. Releasing them again later is harmless.
-    pub fn release_keys(&self, lease: &Lease, keys: &[String]) {
+    /// Releases some keys of a lease, as [`release`](Redlock::release) does all.
+    pub fn release_keys(&self, lease: &mut Lease, keys: &[String]) {
+        lease.forget(keys);
         self.send_release(lease.token().clone(), keys.to_vec());
     }
 

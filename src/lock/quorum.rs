@@ -18,6 +18,13 @@ pub fn validity(ttl: Duration, elapsed: Duration) -> Option<Duration> {
     (!left.is_zero()).then_some(left)
 }
 
+/// How long a lock may be trusted that a quorum has extended, `elapsed` after the first request for it was sent, or `None`
+/// when the old deadline stays in force: an extension that is known only when `left` of the old life is nothing came too
+/// late, since somebody else may have the key by then.
+pub fn extended(ttl: Duration, elapsed: Duration, left: Duration) -> Option<Duration> {
+    validity(ttl, elapsed).filter(|_| !left.is_zero())
+}
+
 /// What one node said about one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Vote {
@@ -169,6 +176,16 @@ mod tests {
             if let Some(left) = validity(ttl, elapsed) {
                 prop_assert!(!left.is_zero() && elapsed < ttl);
                 prop_assert_eq!(left + drift(ttl) + elapsed, ttl);
+            }
+        }
+
+        #[test]
+        fn an_extension_counts_only_before_the_old_deadline(
+            ttl in duration(), elapsed in duration(), left in duration(),
+        ) {
+            match extended(ttl, elapsed, left) {
+                Some(life) => prop_assert!(!left.is_zero() && life + elapsed < ttl),
+                None => prop_assert!(left.is_zero() || validity(ttl, elapsed).is_none()),
             }
         }
 

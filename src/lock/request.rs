@@ -1,5 +1,6 @@
 //! What is asked of one lock node, and the line in which it waits for the node's connection.
 
+use super::Op;
 use super::quorum::Vote;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ pub(super) struct Claim {
 
 /// One request to one node. Each is one command, so that replies and requests pair up.
 pub(super) enum Request {
-    /// Sets the keys that are free and casts the node's votes.
-    Acquire { claim: Claim, ballot: mpsc::UnboundedSender<Vec<Vote>> },
+    /// Acquires or extends the keys, and casts the node's votes.
+    Ask { op: Op, claim: Claim, ballot: mpsc::UnboundedSender<Vec<Vote>> },
     /// Deletes the keys that still carry the token.
     Release { claim: Claim },
     /// Says when everything before it has been answered.
@@ -33,7 +34,7 @@ pub(super) enum Request {
 impl Request {
     fn keys(&self) -> usize {
         match self {
-            Request::Acquire { claim, .. } | Request::Release { claim } => claim.keys.len(),
+            Request::Ask { claim, .. } | Request::Release { claim } => claim.keys.len(),
             Request::Ping(_) => 0,
         }
     }
@@ -44,12 +45,17 @@ impl Request {
 pub(super) struct Backlog {
     requests: VecDeque<Request>,
     keys: usize,
-    last_acquire: Option<Instant>,
+    last_asked: Option<Instant>,
 }
 
 impl Backlog {
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty()
+    }
+
+    /// Whether so much waits that nothing more should be asked.
+    pub fn is_full(&self) -> bool {
+        self.keys >= KEYS_KEPT
     }
 
     pub fn push(&mut self, request: Request) {
@@ -63,26 +69,27 @@ impl Backlog {
         Some(request)
     }
 
-    /// Removes what fits into the next pipeline. An acquire that has waited longer than `patience` comes back apart: its
-    /// caller counts this node as silent by now and has a release of the key on the way.
-    pub fn next_pipeline(&mut self, patience: Duration) -> (Vec<Request>, Vec<Request>) {
+    /// Removes what fits into the next pipeline. What comes back apart is not to be sent: all that asks for a vote when the
+    /// node `may_vote` not, and what has waited longer than `patience`, since its caller counts this node as silent by now
+    /// and has a release of an acquired key on the way.
+    pub fn next_pipeline(&mut self, patience: Duration, may_vote: bool) -> (Vec<Request>, Vec<Request>) {
         let now = Instant::now();
-        let (mut batch, mut overdue, mut keys) = (Vec::new(), Vec::new(), 0);
+        let (mut batch, mut refused, mut keys) = (Vec::new(), Vec::new(), 0);
         while keys < KEYS_PER_PIPELINE
             && let Some(request) = self.pop()
         {
             match &request {
-                Request::Acquire { claim, .. } if now.duration_since(claim.since) >= patience => {
-                    overdue.push(request);
+                Request::Ask { claim, .. } if !may_vote || now.duration_since(claim.since) >= patience => {
+                    refused.push(request);
                     continue;
                 }
-                Request::Acquire { .. } => self.last_acquire = Some(now),
+                Request::Ask { .. } => self.last_asked = Some(now),
                 Request::Release { .. } | Request::Ping(_) => (),
             }
             keys += request.keys();
             batch.push(request);
         }
-        (batch, overdue)
+        (batch, refused)
     }
 
     /// Removes everything.
@@ -91,11 +98,11 @@ impl Backlog {
         self.requests.drain(..).collect()
     }
 
-    /// Whether a release has to reach this node later if it cannot now. A node that was sent no acquire for a whole ttl
+    /// Whether a release has to reach this node later if it cannot now. A node that was asked for nothing for a whole ttl
     /// has no key of an unexpired lease, so a node that stays away does not collect releases without end.
     pub fn should_keep(&self, claim: &Claim, ttl: Duration) -> bool {
-        let may_hold = |acquire: Instant| claim.since.saturating_duration_since(acquire) <= ttl;
-        self.keys + claim.keys.len() <= KEYS_KEPT && self.last_acquire.is_some_and(may_hold)
+        let may_hold = |asked: Instant| claim.since.saturating_duration_since(asked) <= ttl;
+        self.keys + claim.keys.len() <= KEYS_KEPT && self.last_asked.is_some_and(may_hold)
     }
 }
 
@@ -111,7 +118,7 @@ mod tests {
     }
 
     fn acquire(keys: usize, since: Instant) -> Request {
-        Request::Acquire { claim: claim(keys, since), ballot: mpsc::unbounded_channel().0 }
+        Request::Ask { op: Op::Acquire, claim: claim(keys, since), ballot: mpsc::unbounded_channel().0 }
     }
 
     #[test]
@@ -120,9 +127,9 @@ mod tests {
         backlog.push(acquire(KEYS_PER_PIPELINE - 1, Instant::now()));
         backlog.push(Request::Release { claim: claim(1, Instant::now()) });
         backlog.push(Request::Ping(None));
-        let (batch, overdue) = backlog.next_pipeline(PATIENCE);
-        assert!(matches!(batch[..], [Request::Acquire { .. }, Request::Release { .. }]) && overdue.is_empty());
-        assert!(matches!(backlog.next_pipeline(PATIENCE).0[..], [Request::Ping(None)]));
+        let (batch, refused) = backlog.next_pipeline(PATIENCE, true);
+        assert!(matches!(batch[..], [Request::Ask { .. }, Request::Release { .. }]) && refused.is_empty());
+        assert!(matches!(backlog.next_pipeline(PATIENCE, true).0[..], [Request::Ping(None)]));
         assert!(backlog.is_empty() && backlog.keys == 0);
     }
 
@@ -131,10 +138,19 @@ mod tests {
         let mut backlog = Backlog::default();
         backlog.push(acquire(1, Instant::now() - PATIENCE));
         backlog.push(Request::Release { claim: claim(1, Instant::now()) });
-        let (batch, overdue) = backlog.next_pipeline(PATIENCE);
+        let (batch, refused) = backlog.next_pipeline(PATIENCE, true);
         assert!(matches!(batch[..], [Request::Release { .. }]));
-        assert!(matches!(overdue[..], [Request::Acquire { .. }]));
-        assert!(backlog.last_acquire.is_none());
+        assert!(matches!(refused[..], [Request::Ask { .. }]));
+        assert!(backlog.last_asked.is_none());
+    }
+
+    #[test]
+    fn a_node_that_may_not_vote_gets_releases_only() {
+        let mut backlog = Backlog::default();
+        backlog.push(acquire(1, Instant::now()));
+        backlog.push(Request::Release { claim: claim(1, Instant::now()) });
+        let (batch, refused) = backlog.next_pipeline(PATIENCE, false);
+        assert!(matches!((&batch[..], &refused[..]), ([Request::Release { .. }], [Request::Ask { .. }])));
     }
 
     #[test]
@@ -142,7 +158,7 @@ mod tests {
         let (mut backlog, now) = (Backlog::default(), Instant::now());
         assert!(!backlog.should_keep(&claim(1, now), TTL));
         backlog.push(acquire(1, now));
-        backlog.next_pipeline(PATIENCE);
+        backlog.next_pipeline(PATIENCE, true);
         assert!(backlog.should_keep(&claim(1, now + TTL), TTL));
         assert!(!backlog.should_keep(&claim(1, now + TTL * 2), TTL));
         assert!(!backlog.should_keep(&claim(KEYS_KEPT + 1, now), TTL));

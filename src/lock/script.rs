@@ -1,4 +1,4 @@
-//! The two scripts that run on a lock node, and what their replies mean.
+//! The three scripts that run on a lock node, and what their replies mean.
 //!
 //! They are sent as text with every call. A digest would save Redis half a microsecond per call (measured) and cost a
 //! path for the node that has lost the script, where a repeated request must not overtake the ones behind it.
@@ -24,9 +24,25 @@ for i, key in ipairs(KEYS) do
 end
 return removed";
 
+/// Reset the life of every key that is still ours. A key that is gone is not set again: somebody may have had it since.
+const EXTEND: &str = "local extended = {}
+for i, key in ipairs(KEYS) do
+  local reply = 0
+  if redis.pcall('GET', key) == ARGV[1] then reply = redis.pcall('PEXPIRE', key, ARGV[2]) end
+  extended[i] = type(reply) == 'table' and reply.err or reply
+end
+return extended";
+
 /// The call that sets all keys that are free.
 pub(super) fn acquire(keys: &[String], token: &str, ttl: Duration) -> Cmd {
     let mut cmd = call(ACQUIRE, keys, token);
+    cmd.arg(ttl.as_millis().to_string());
+    cmd
+}
+
+/// The call that lets all keys which still carry the token live for another ttl.
+pub(super) fn extend(keys: &[String], token: &str, ttl: Duration) -> Cmd {
+    let mut cmd = call(EXTEND, keys, token);
     cmd.arg(ttl.as_millis().to_string());
     cmd
 }
@@ -48,7 +64,7 @@ pub(super) struct Answer {
     pub error: Option<String>,
 }
 
-/// Reads a reply to either call. For a release, `Granted` is a deleted key and `Held` one that was not ours any more.
+/// Reads a reply to any of them. For the last two, `Granted` is a key that was ours and `Held` one that was not any more.
 pub(super) fn read(reply: Value, keys: usize) -> Answer {
     let refused = |error| Answer { votes: vec![Vote::Failed; keys], error: Some(error) };
     let values = match reply {

@@ -1,6 +1,8 @@
 //! The engine with a domain of ten lines: what happens when somebody else writes in between, when the database refuses, and
 //! when the domain panics.
 
+mod leases;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -100,14 +102,17 @@ impl Projection<Counter> for InBetween {
     }
 }
 
-fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'static) -> Engine<Counter> {
+fn nodes(world: &World) -> Vec<NodeAddress> {
     let client = redis::Client::open(world.lock_nodes[0].as_str()).expect("a lock node's URL");
-    let settings = Settings { ttl: Duration::from_secs(20), node_timeout: Duration::from_secs(5) };
-    let nodes = vec![NodeAddress { name: "redis1".into(), client }];
+    vec![NodeAddress { name: "redis1".into(), client }]
+}
+
+fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'static) -> Engine<Counter> {
+    let settings = Settings { node_timeout: Duration::from_secs(1), ..Settings::new(Duration::from_secs(4)) };
     Engine {
         store: world.store.clone(),
         max_packet: 1 << 24,
-        locks: Redlock::start(nodes, settings, Arc::new(|_| {})).expect("one node"),
+        locks: Redlock::start(nodes(world), settings, Arc::new(|_| {})).expect("one node"),
         projections: vec![Box::new(InBetween { times: AtomicUsize::new(0), act: Box::new(act) })],
         cache: Cache::new(NonZeroUsize::MIN),
         clock: BrokerClock::default(),
@@ -128,7 +133,8 @@ fn planned(job_type: &str, key: &str, data: &str, turn: u64) -> Planned<Job<Coun
 
 /// The lock nodes connect in the background: the first tries may find none.
 async fn run(engine: &Engine<Counter>, jobs: Vec<Planned<Job<Counter>>>) -> Ended<Counter> {
-    crate::world::eventually("the lock node is connected", async || engine.locks.nodes()[0].up.then_some(())).await;
+    crate::world::eventually("the lock node is connected", async || engine.locks.nodes()[0].is_up().then_some(()))
+        .await;
     batch::run(engine, jobs).await
 }
 
