@@ -1,13 +1,19 @@
 //! Which waiting jobs form the next batch. Pure.
 //!
 //! Three promises, each a property test below: batches in flight never share an aggregate (nor a job id); no job overtakes
-//! an older one that shares an aggregate with it; and whatever waits is planned in the end.
+//! an older one that shares an aggregate with it; and whatever waits is planned in the end. And a courtesy: an aggregate is
+//! left to others now and then (`tenure`).
+
+mod tenure;
+
+pub use tenure::Terms;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use crate::domain::{AggregateId, Targets};
 use crate::job::JobId;
+use tenure::Tenures;
 
 /// Bounds of one batch.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +76,7 @@ pub struct Plan<T> {
     /// The job in flight beside which nothing else may be.
     alone: Option<JobId>,
     next_turn: u64,
+    tenures: Tenures,
 }
 
 /// What at most one batch in flight holds.
@@ -83,13 +90,13 @@ fn claims<'a>(id: JobId, aggregates: &'a [AggregateId]) -> impl Iterator<Item = 
     std::iter::once(Claim::Job(id)).chain(aggregates.iter().cloned().map(Claim::Aggregate))
 }
 
-impl<T> Default for Plan<T> {
-    fn default() -> Self {
-        Self { waiting: BTreeMap::new(), in_flight: HashSet::new(), alone: None, next_turn: 0 }
-    }
-}
-
 impl<T> Plan<T> {
+    /// A plan without jobs.
+    pub fn new(terms: Terms) -> Self {
+        let (waiting, in_flight) = (BTreeMap::new(), HashSet::new());
+        Self { waiting, in_flight, alone: None, next_turn: 0, tenures: Tenures::new(terms) }
+    }
+
     /// Adds the youngest job.
     pub fn push(&mut self, waiting: Waiting<T>) {
         self.waiting.insert(self.next_turn, waiting);
@@ -108,13 +115,14 @@ impl<T> Plan<T> {
 
     /// The next batch, oldest job first; empty when nothing can start now.
     ///
-    /// A job is passed over when it is not due or shares an aggregate with a batch in flight or with an older job that was
-    /// passed over. A job whose aggregates are not known yet bars all younger ones. So does one that must run alone, until
+    /// A job is passed over when it is not due, when one of its aggregates is left to others for now, or when it shares an
+    /// aggregate with a batch in flight or with an older job that was passed over. A job whose aggregates are not known yet bars all younger ones. So does one that must run alone, until
     /// it has run: then nothing else is in flight.
     pub fn next_batch(&mut self, now: Instant, limits: Limits) -> Vec<Planned<T>> {
         if self.alone.is_some() {
             return Vec::new();
         }
+        self.tenures.sweep(now);
         let mut passed_over: HashSet<Claim> = HashSet::new();
         let mut aggregates: HashSet<&AggregateId> = HashSet::new();
         let mut turns = Vec::new();
@@ -125,7 +133,8 @@ impl<T> Plan<T> {
                 break;
             }
             let due = waiting.not_before.is_none_or(|moment| moment <= now);
-            let free = claims(waiting.id, targets).all(|c| !self.in_flight.contains(&c) && !passed_over.contains(&c));
+            let free = claims(waiting.id, targets).all(|c| !self.in_flight.contains(&c) && !passed_over.contains(&c))
+                && !targets.iter().any(|aggregate| self.tenures.rests(aggregate, now));
             let fits = turns.is_empty()
                 || (turns.len() < waiting.company
                     && bytes + waiting.bytes <= limits.bytes
@@ -146,28 +155,46 @@ impl<T> Plan<T> {
                 passed_over.extend(claims(waiting.id, targets));
             }
         }
-        turns.into_iter().filter_map(|turn| self.start(turn)).collect()
+        turns.into_iter().filter_map(|turn| self.start(turn, now)).collect()
     }
 
-    fn start(&mut self, turn: u64) -> Option<Planned<T>> {
+    fn start(&mut self, turn: u64, now: Instant) -> Option<Planned<T>> {
         let Waiting { id, targets, bytes, company, alone, tries, job, .. } = self.waiting.remove(&turn)?;
         let Targets::Known(aggregates) = targets else { return None };
-        self.in_flight.extend(claims(id, &aggregates));
+        for claim in claims(id, &aggregates) {
+            let is_new = self.in_flight.insert(claim.clone());
+            if let (Claim::Aggregate(aggregate), true) = (claim, is_new) {
+                self.tenures.taken(&aggregate, now);
+            }
+        }
         Some(Planned { turn, id, aggregates, bytes, company, alone, tries, job })
     }
 
     /// The job has ended: its aggregates are free for the next batch.
-    pub fn finish(&mut self, id: JobId, aggregates: &[AggregateId]) {
+    pub fn finish(&mut self, id: JobId, aggregates: &[AggregateId], now: Instant) {
+        self.free(id, aggregates, now, true);
+    }
+
+    /// The job has not ended: it waits again, in its old place.
+    pub fn put_back(&mut self, turn: u64, held: &[AggregateId], waiting: Waiting<T>, now: Instant) {
+        self.free(waiting.id, held, now, false);
+        self.waiting.insert(turn, waiting);
+    }
+
+    fn free(&mut self, id: JobId, aggregates: &[AggregateId], now: Instant, done: bool) {
         for claim in claims(id, aggregates) {
-            self.in_flight.remove(&claim);
+            let was_held = self.in_flight.remove(&claim);
+            if let (Claim::Aggregate(aggregate), true) = (claim, was_held) {
+                self.tenures.left(&aggregate, now, done);
+            }
         }
         self.alone.take_if(|alone| *alone == id);
     }
 
-    /// The job has not ended: it waits again, in its old place.
-    pub fn put_back(&mut self, turn: u64, held: &[AggregateId], waiting: Waiting<T>) {
-        self.finish(waiting.id, held);
-        self.waiting.insert(turn, waiting);
+    /// Somebody else holds these aggregates, whose jobs have been put back. They are tried again together, after a pause of
+    /// which `jitter` is the share. Returns how often in a row they have been refused.
+    pub fn busy(&mut self, aggregates: &[AggregateId], now: Instant, jitter: f64) -> u32 {
+        self.tenures.busy(aggregates, now, jitter)
     }
 
     /// The waiting jobs whose aggregates can be looked up now, oldest first, each with the aggregate that its own depend
@@ -203,10 +230,12 @@ impl<T> Plan<T> {
         }
     }
 
-    /// The next moment at which a job that had to wait becomes due. With the moment that [`Self::next_batch`] was asked for,
-    /// every waiting job that was not due then has its turn here.
+    /// The next moment at which a job that had to wait becomes due, or an aggregate may be taken again. With the moment that
+    /// [`Self::next_batch`] was asked for, every waiting job that was not due then has its turn here.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        self.waiting.values().filter_map(|waiting| waiting.not_before).filter(|moment| *moment > now).min()
+        let jobs = self.waiting.values().filter_map(|waiting| waiting.not_before).filter(|moment| *moment > now).min();
+        let aggregates = if self.waiting.is_empty() { None } else { self.tenures.next_end(now) };
+        jobs.into_iter().chain(aggregates).min()
     }
 }
 

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 
+const TERMS: Terms = Terms { retry_delay: Duration::from_millis(100), retry_count: 3 };
 const LIMITS: Limits = Limits { jobs: 4, bytes: 100, aggregates: 6 };
 
 fn aggregate(n: u8) -> AggregateId {
@@ -31,20 +32,20 @@ fn names(batch: &[Planned<u16>]) -> Vec<u16> {
 
 fn finish(plan: &mut Plan<u16>, batch: Vec<Planned<u16>>) {
     for planned in batch {
-        plan.finish(planned.id, &planned.aggregates);
+        plan.finish(planned.id, &planned.aggregates, Instant::now());
     }
 }
 
 #[test]
 fn jobs_of_one_aggregate_share_a_batch_in_order() {
-    let mut plan = Plan::default();
+    let mut plan = Plan::new(TERMS);
     (0..3).for_each(|name| plan.push(job(name, &[7])));
     assert_eq!(names(&plan.next_batch(Instant::now(), LIMITS)), [0, 1, 2]);
 }
 
 #[test]
 fn a_follower_of_a_job_in_flight_waits_and_bars_its_own_followers() {
-    let mut plan = Plan::default();
+    let mut plan = Plan::new(TERMS);
     plan.push(job(0, &[1]));
     let first = plan.next_batch(Instant::now(), LIMITS);
     plan.push(job(1, &[1, 2]));
@@ -57,7 +58,7 @@ fn a_follower_of_a_job_in_flight_waits_and_bars_its_own_followers() {
 
 #[test]
 fn one_job_id_is_never_in_two_batches() {
-    let mut plan = Plan::default();
+    let mut plan = Plan::new(TERMS);
     plan.push(job(0, &[1]));
     let first = plan.next_batch(Instant::now(), LIMITS);
     plan.push(job(0, &[2]));
@@ -68,7 +69,7 @@ fn one_job_id_is_never_in_two_batches() {
 
 #[test]
 fn an_unresolved_job_bars_the_younger_until_its_source_is_quiet() {
-    let mut plan = Plan::default();
+    let mut plan = Plan::new(TERMS);
     plan.push(job(0, &[9, 1]));
     plan.push(Waiting { targets: Targets::FromStateOf(aggregate(9)), ..job(1, &[]) });
     plan.push(job(2, &[1]));
@@ -87,7 +88,7 @@ fn an_unresolved_job_bars_the_younger_until_its_source_is_quiet() {
 #[test]
 fn a_job_that_must_wait_bars_its_followers_only() {
     let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(60));
-    let mut plan = Plan::default();
+    let mut plan = Plan::new(TERMS);
     plan.push(Waiting { not_before: Some(later), ..job(0, &[1]) });
     plan.push(job(1, &[1]));
     plan.push(job(2, &[2]));
@@ -97,8 +98,24 @@ fn a_job_that_must_wait_bars_its_followers_only() {
 }
 
 #[test]
+fn jobs_of_a_busy_aggregate_wait_with_their_followers_for_one_moment() {
+    let (now, mut plan) = (Instant::now(), Plan::new(TERMS));
+    (0..3).for_each(|name| plan.push(job(name, &[name as u8])));
+    for planned in plan.next_batch(now, LIMITS) {
+        let waiting = job(planned.job, &[planned.job as u8]);
+        plan.put_back(planned.turn, &planned.aggregates, waiting, now);
+    }
+    assert_eq!(plan.busy(&[aggregate(0), aggregate(1)], now, 0.5), 1);
+    plan.push(job(3, &[1]));
+    assert_eq!(names(&plan.next_batch(now, LIMITS)), [2]);
+    let later = now + Duration::from_millis(50);
+    assert_eq!(plan.next_due(now), Some(later));
+    assert_eq!(names(&plan.next_batch(later, LIMITS)), [0, 1, 3]);
+}
+
+#[test]
 fn a_refused_batch_comes_back_in_smaller_company() {
-    let mut plan = Plan::default();
+    let mut plan = Plan::new(TERMS);
     (0..4).for_each(|name| plan.push(Waiting { company: 2, ..job(name, &[name as u8]) }));
     assert_eq!(names(&plan.next_batch(Instant::now(), LIMITS)), [0, 1]);
     plan.push(Waiting { company: 1, ..job(9, &[9]) });
@@ -108,7 +125,7 @@ fn a_refused_batch_comes_back_in_smaller_company() {
 
 #[test]
 fn a_job_that_must_run_alone_waits_for_what_is_in_flight_and_bars_the_rest() {
-    let mut plan = Plan::default();
+    let mut plan = Plan::new(TERMS);
     plan.push(job(0, &[1]));
     let first = plan.next_batch(Instant::now(), LIMITS);
     plan.push(job(1, &[2]));
@@ -129,11 +146,21 @@ fn a_job_that_must_run_alone_waits_for_what_is_in_flight_and_bars_the_rest() {
 /// What the property drives the plan with.
 #[derive(Clone, Debug)]
 enum Step {
-    Push { targets: Vec<u8>, unresolved: bool, alone: bool },
+    Push {
+        targets: Vec<u8>,
+        unresolved: bool,
+        alone: bool,
+    },
     Next,
     Finish(usize),
-    PutBack { batch: usize, delay: bool },
+    PutBack {
+        batch: usize,
+        delay: bool,
+        busy: bool,
+    },
     Resolve,
+    /// Time passes, in milliseconds.
+    Wait(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -143,7 +170,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(targets, unresolved, alone)| Step::Push { targets, unresolved, alone }),
         3 => Just(Step::Next),
         2 => (0usize..4).prop_map(Step::Finish),
-        1 => (0usize..4, any::<bool>()).prop_map(|(batch, delay)| Step::PutBack { batch, delay }),
+        1 => (0usize..4, any::<bool>(), any::<bool>())
+            .prop_map(|(batch, delay, busy)| Step::PutBack { batch, delay, busy }),
+        1 => (0u64..1_000).prop_map(Step::Wait),
         2 => Just(Step::Resolve),
     ]
 }
@@ -162,7 +191,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let (plan, in_flight, open) = (Plan::default(), Vec::new(), Vec::new());
+        let (plan, in_flight, open) = (Plan::new(TERMS), Vec::new(), Vec::new());
         Self { plan, now: Instant::now(), touches: HashMap::new(), in_flight, open, next_name: 0 }
     }
 
@@ -171,7 +200,8 @@ impl Model {
             Step::Push { targets, unresolved, alone } => self.push(targets, unresolved, alone),
             Step::Next => self.next()?,
             Step::Finish(n) => self.end(n),
-            Step::PutBack { batch, delay } => self.put_back(batch, delay),
+            Step::PutBack { batch, delay, busy } => self.put_back(batch, delay, busy),
+            Step::Wait(millis) => self.now += Duration::from_millis(millis),
             Step::Resolve => self.resolve(),
         }
         Ok(())
@@ -219,17 +249,24 @@ impl Model {
         if n < self.in_flight.len() {
             let batch = self.in_flight.swap_remove(n);
             self.open.retain(|name| !batch.iter().any(|planned| planned.job == *name));
-            finish(&mut self.plan, batch);
+            for planned in batch {
+                self.plan.finish(planned.id, &planned.aggregates, self.now);
+            }
         }
     }
 
-    fn put_back(&mut self, n: usize, delay: bool) {
+    fn put_back(&mut self, n: usize, delay: bool, busy: bool) {
         if n < self.in_flight.len() {
-            for planned in self.in_flight.swap_remove(n) {
+            let batch = self.in_flight.swap_remove(n);
+            let held: Vec<AggregateId> = batch.iter().flat_map(|planned| planned.aggregates.clone()).collect();
+            for planned in batch {
                 let mut waiting = job(planned.job, &self.touches[&planned.job]);
                 waiting.alone = planned.alone;
                 waiting.not_before = delay.then(|| self.now + Duration::from_millis(1));
-                self.plan.put_back(planned.turn, &planned.aggregates, waiting);
+                self.plan.put_back(planned.turn, &planned.aggregates, waiting, self.now);
+            }
+            if busy {
+                self.plan.busy(&held, self.now, 1.0);
             }
         }
     }
@@ -255,6 +292,8 @@ proptest! {
             model.resolve();
             model.next()?;
             model.end(0);
+            // What the plan names is the only moment at which it is asked again.
+            model.now = model.plan.next_due(model.now).unwrap_or(model.now);
         }
         prop_assert!(model.open.is_empty(), "never planned: {:?}", model.open);
         prop_assert_eq!(model.plan.waiting(), 0);
