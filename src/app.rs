@@ -15,9 +15,9 @@ use crate::connect::{self, ClientError};
 use crate::domain::Domain;
 use crate::http::{self, Endpoints};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::lock::{self, Redlock, SetupError};
-use crate::metrics::{Known, Metrics, NodeState};
-use crate::plan::Limits;
+use crate::lock::{self, ExtendError, NodeHealth, Redlock, Report, SetupError};
+use crate::metrics::{Extension, Known, Metrics, NodeState};
+use crate::plan::{Limits, Terms};
 use crate::projection::Projection;
 use crate::store::{MigrateError, Outage, SchemaState, Store, StoreError};
 use crate::stream::{self, Broker, BrokerError};
@@ -109,9 +109,15 @@ pub async fn broker(config: &Config) -> Result<Broker, StartError> {
 /// Starts connecting to the lock nodes of `config`.
 pub fn locks(config: &Config, metrics: Arc<Metrics>) -> Result<Redlock, StartError> {
     let nodes = connect::lock_nodes(&config.lock.nodes, &config.tls)?;
-    let settings = lock::Settings { ttl: config.lock.ttl, node_timeout: config.lock.node_timeout };
-    let observer: lock::Observer = Arc::new(move |report| {
-        metrics.node_request(report.node, report.op.as_str(), report.outcome.as_str(), report.duration);
+    let settings = lock::Settings { node_timeout: config.lock.node_timeout, ..lock::Settings::new(config.lock.ttl) };
+    let observer: lock::Observer = Arc::new(move |report| match report {
+        Report::Request { node, op, outcome, duration } => {
+            metrics.node_request(node, op.as_str(), outcome.as_str(), duration);
+        }
+        Report::Restarted { node } => metrics.node_restarted(node),
+        Report::Extension(Ok(())) => metrics.extended(Extension::Extended),
+        Report::Extension(Err(ExtendError::Unavailable)) => metrics.extended(Extension::NoQuorum),
+        Report::Extension(Err(_)) => metrics.extended(Extension::Lost),
     });
     Ok(Redlock::start(nodes, settings, observer)?)
 }
@@ -170,6 +176,11 @@ pub async fn run<D: Domain>(
         http = %address, queues = %config.stream.names.join(","), lock.nodes = config.lock.nodes.len(),
         version = env!("CARGO_PKG_VERSION"), "lockkeeper is running"
     );
+    if config.lock.nodes.len() == 1 {
+        tracing::info!(
+            "one lock node: it only saves work as long as it is up; a quorum needs three. The database decides"
+        );
+    }
     Ok(daemon.supervise(config).await)
 }
 
@@ -283,8 +294,7 @@ fn settings(config: &Config) -> worker::Settings {
         },
         in_flight: config.batch.in_flight as usize,
         max_data_bytes: config.stream.max_data_bytes as usize,
-        retry_delay: config.lock.retry_delay,
-        retry_count: config.lock.retry_count,
+        terms: Terms { retry_delay: config.lock.retry_delay, retry_count: config.lock.retry_count },
         max_deliveries: u64::from(config.stream.max_deliveries),
     }
 }
@@ -360,7 +370,12 @@ async fn sample<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, max_connectio
         let nodes = engine.locks.nodes();
         let states: Vec<_> = nodes
             .iter()
-            .map(|node| NodeState { name: &node.name, up: node.up, breaker_open: false, quarantined: false })
+            .map(|node| NodeState {
+                name: &node.name,
+                up: node.is_up(),
+                breaker_open: node.health == NodeHealth::Silent,
+                quarantined: node.health == NodeHealth::Quarantined,
+            })
             .collect();
         metrics.nodes(engine.locks.quorum(), &states);
         let (used, idle) = engine.store.connections();

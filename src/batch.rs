@@ -8,6 +8,7 @@ mod decide;
 mod ending;
 mod incidents;
 mod load;
+mod locks;
 mod rows;
 
 use std::collections::{HashMap, HashSet};
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ending::{End, ends, settle};
+use locks::{LockLost, Locked, Locks, lock};
 use rows::transaction;
 
 pub use clock::BrokerClock;
@@ -26,8 +28,8 @@ pub use load::{Cache, load_sources};
 use crate::domain::{AggregateId, Domain};
 use crate::fail;
 use crate::job::{Dead, DeadCode, Job};
-use crate::lock::{KeyResult, Lease, Redlock};
-use crate::metrics::{LockLoss, Metrics};
+use crate::lock::Redlock;
+use crate::metrics::Metrics;
 use crate::plan::Planned;
 use crate::projection::Projection;
 use crate::store::{Committed, Store, StoreError, Transaction};
@@ -58,8 +60,10 @@ const ATTEMPTS: u32 = 5;
 /// Why jobs go back to the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Back {
-    /// Somebody else holds a lock, or too few lock nodes answered.
+    /// Somebody else holds a lock.
     Busy,
+    /// Too few lock nodes answered.
+    NoQuorum,
     /// An older job that touches the same had to go back.
     Behind,
     /// A lock that was held ran out.
@@ -79,6 +83,7 @@ impl Back {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Busy => "lock_busy",
+            Self::NoQuorum => "lock_no_quorum",
             Self::Behind => "behind",
             Self::LockLost => "lock_lost",
             Self::Targets => "targets",
@@ -95,6 +100,8 @@ pub struct Ended<D: Domain> {
     pub settled: Vec<Settled<D>>,
     /// Jobs without.
     pub back: Vec<(Planned<Job<D>>, Back)>,
+    /// Aggregates that somebody else held.
+    pub busy: Vec<AggregateId>,
 }
 
 /// What to do about a failed attempt.
@@ -121,14 +128,13 @@ fn disposition(failure: &StoreError) -> Disposition {
 /// Runs one batch to its end.
 pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> Ended<D> {
     engine.metrics.batch(jobs.len());
-    let started = Instant::now();
-    let (held, mut jobs, mut back) = lock(engine, jobs).await;
+    let Locked { locks, mut jobs, mut back, busy } = lock(engine, jobs).await;
     let mut settled = Vec::new();
     for attempt in 1.. {
         if jobs.is_empty() {
             break;
         }
-        let decided = match attempt_once(engine, held.lease.as_ref(), &jobs).await {
+        let decided = match attempt_once(engine, &locks, &jobs).await {
             Ok(ends) => {
                 settle(std::mem::take(&mut jobs), ends, &mut settled, &mut back);
                 break;
@@ -150,75 +156,7 @@ pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> E
         };
         back.extend(jobs.drain(..).map(|job| (job, decided)));
     }
-    if held.lease.is_some() {
-        engine.metrics.released(started.elapsed());
-    }
-    Ended { settled, back }
-}
-
-/// Locks every aggregate of the batch in one round. A job of which a lock is missing goes back, with those that follow it
-/// on the same aggregates; what only they needed is released at once, and the rest goes on.
-async fn lock<D: Domain>(
-    engine: &Engine<D>,
-    jobs: Vec<Planned<Job<D>>>,
-) -> (Held<'_>, Vec<Planned<Job<D>>>, Vec<(Planned<Job<D>>, Back)>) {
-    let aggregates: HashSet<&AggregateId> = jobs.iter().flat_map(|planned| &planned.aggregates).collect();
-    if aggregates.is_empty() {
-        return (Held { locks: &engine.locks, metrics: &engine.metrics, lease: None }, jobs, Vec::new());
-    }
-    let aggregates: Vec<AggregateId> = aggregates.into_iter().cloned().collect();
-    let keys: Vec<String> = aggregates.iter().map(lock_key).collect();
-    let acquisition = engine.locks.acquire(&keys).await;
-    let count = |result| acquisition.results.iter().filter(|given| **given == result).count();
-    let (granted, busy) = (count(KeyResult::Granted), count(KeyResult::Busy));
-    engine.metrics.locked(acquisition.elapsed, granted, busy, keys.len() - granted - busy);
-    let missing = aggregates.into_iter().zip(&acquisition.results).filter(|(_, result)| **result != KeyResult::Granted);
-    let missing: HashSet<AggregateId> = missing.map(|(aggregate, _)| aggregate).collect();
-    let mut barred: HashSet<AggregateId> = HashSet::new();
-    let (mut going, mut back) = (Vec::with_capacity(jobs.len()), Vec::new());
-    for planned in jobs {
-        let among = |set: &HashSet<AggregateId>| planned.aggregates.iter().any(|aggregate| set.contains(aggregate));
-        let why = if among(&missing) {
-            Back::Busy
-        } else if among(&barred) {
-            Back::Behind
-        } else {
-            going.push(planned);
-            continue;
-        };
-        barred.extend(planned.aggregates.iter().cloned());
-        back.push((planned, why));
-    }
-    if !back.is_empty() {
-        let needed: HashSet<String> = going.iter().flat_map(|planned| &planned.aggregates).map(lock_key).collect();
-        let spare: Vec<String> = keys.into_iter().filter(|key| !needed.contains(key)).collect();
-        engine.locks.release_keys(&acquisition.lease, &spare);
-    }
-    let lease = acquisition.lease;
-    engine.metrics.locks_held(lease.keys().len() as f64);
-    (Held { locks: &engine.locks, metrics: &engine.metrics, lease: Some(lease) }, going, back)
-}
-
-/// A batch's locks. They are released when the batch ends, whichever way: also when its task is given up at the end of the
-/// time for draining. Releasing queues a request and waits for nothing.
-struct Held<'a> {
-    locks: &'a Redlock,
-    metrics: &'a Metrics,
-    lease: Option<Lease>,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.metrics.locks_held(-(lease.keys().len() as f64));
-            self.locks.release(lease);
-        }
-    }
-}
-
-/// The original service's key scheme, so that its clients and this daemon exclude each other.
-fn lock_key(aggregate: &AggregateId) -> String {
-    format!("lock:{}:{}", aggregate.kind, aggregate.id)
+    Ended { settled, back, busy }
 }
 
 enum Failure {
@@ -235,7 +173,7 @@ impl From<StoreError> for Failure {
 /// Load, decide, commit.
 async fn attempt_once<D: Domain>(
     engine: &Engine<D>,
-    lease: Option<&Lease>,
+    locks: &Locks<'_>,
     jobs: &[Planned<Job<D>>],
 ) -> Result<Vec<End>, Failure> {
     let ids: HashSet<_> = jobs.iter().map(|planned| planned.job.id).collect();
@@ -247,14 +185,7 @@ async fn attempt_once<D: Domain>(
     }
     let decided = decide(jobs, known, engine.clock.now_ms());
     let transaction = transaction(engine, jobs, &decided);
-    if let Some(margin) = lease.map(Lease::remaining) {
-        engine.metrics.commit_margin(margin);
-        if margin.is_zero() {
-            engine.metrics.lock_lost(LockLoss::Expired);
-            return Err(Failure::LockLost);
-        }
-    }
-    let committed = commit(engine, &transaction).await?;
+    let committed = commit(engine, locks, &transaction).await?;
     fail::point("committed", "");
     let ends = ends(jobs, &decided, committed);
     let (states, mut versions) = (decided.states, decided.versions);
@@ -265,12 +196,26 @@ async fn attempt_once<D: Domain>(
     Ok(ends)
 }
 
-async fn commit<D: Domain>(engine: &Engine<D>, transaction: &Transaction) -> Result<Committed, StoreError> {
+impl From<LockLost> for Failure {
+    fn from(_: LockLost) -> Self {
+        Self::LockLost
+    }
+}
+
+/// Sends the transaction. Everything that may take its time is done before the last look at the locks.
+async fn commit<D: Domain>(
+    engine: &Engine<D>,
+    locks: &Locks<'_>,
+    transaction: &Transaction,
+) -> Result<Committed, Failure> {
     if transaction.receipts.is_empty() {
         return Ok(Committed { base: 0 });
     }
+    let packet = transaction.packet(engine.max_packet)?;
+    let connection = engine.store.connection().await?;
+    locks.check()?;
     let started = Instant::now();
-    let result = engine.store.commit(transaction, engine.max_packet).await;
+    let result = connection.commit(packet).await;
     let outcome = match &result {
         Ok(_) => "ok",
         Err(StoreError::Conflict(_)) => "conflict",
@@ -283,7 +228,7 @@ async fn commit<D: Domain>(engine: &Engine<D>, transaction: &Transaction) -> Res
         counts.into_iter().for_each(|(event_type, count)| engine.metrics.events(event_type, count));
         engine.metrics.head(committed.base + transaction.events.len() as u64);
     }
-    result
+    Ok(result?)
 }
 
 /// A job that the database refuses although it stands alone is dead; true when that is so now.
@@ -318,19 +263,17 @@ fn note<D: Domain>(engine: &Engine<D>, failure: &StoreError, jobs: usize) {
 }
 
 /// How long a job waits after it went back for the `tries`-th time.
-pub fn pause(back: Back, tries: u32, retry_delay: Duration, retry_count: u32) -> Duration {
+pub fn pause(back: Back, tries: u32, retry_delay: Duration) -> Duration {
     match back {
         // The plan keeps it behind the older job, which is the one that waits.
         Back::Behind => Duration::ZERO,
+        // The plan leaves the aggregate alone for a while, and with it whatever touches it.
+        Back::Busy => Duration::ZERO,
         // Each of these goes on from a new state, so it is tried at once, unless it does not stop.
         Back::Targets | Back::Refused | Back::Contended if tries < 20 => Duration::ZERO,
         Back::Targets | Back::Refused | Back::Contended => jittered(Duration::from_secs(1)),
-        Back::Busy | Back::LockLost => {
-            // The configured number of quick tries, then longer and longer ones up to a second.
-            let factor = 1 << tries.saturating_sub(retry_count).min(4);
-            jittered((retry_delay * factor).min(Duration::from_secs(1).max(retry_delay)))
-        }
-        Back::Unavailable => jittered(Duration::from_millis(100 << tries.min(4))),
+        Back::LockLost => jittered(retry_delay),
+        Back::NoQuorum | Back::Unavailable => jittered(Duration::from_millis(100 << tries.min(4))),
     }
 }
 

@@ -12,7 +12,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::lifecycle::Lifecycle;
-use crate::lock::Redlock;
+use crate::lock::{NodeStatus, Redlock};
 use crate::metrics::Metrics;
 use crate::store::{SchemaState, Store};
 use crate::stream::Broker;
@@ -77,8 +77,13 @@ fn lifecycle(endpoints: &Endpoints) -> Result<(), String> {
 }
 
 fn locks(endpoints: &Endpoints) -> Result<(), String> {
-    let (up, quorum) = (endpoints.locks.nodes().iter().filter(|node| node.up).count(), endpoints.locks.quorum());
-    if up >= quorum { Ok(()) } else { Err(format!("lock quorum lost: {up} nodes connected, {quorum} needed")) }
+    let (nodes, quorum) = (endpoints.locks.nodes(), endpoints.locks.quorum());
+    let (up, away): (Vec<_>, Vec<_>) = nodes.into_iter().partition(NodeStatus::is_up);
+    if up.len() >= quorum {
+        return Ok(());
+    }
+    let away: Vec<String> = away.into_iter().map(|node| format!("{}: {}", node.name, node.why)).collect();
+    Err(format!("lock quorum lost: {} nodes grant, {quorum} needed; {}", up.len(), away.join("; ")))
 }
 
 async fn broker(endpoints: &Endpoints) -> Result<(), String> {

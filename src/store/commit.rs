@@ -5,7 +5,7 @@
 //! COMMIT. Nothing about the packet depends on an answer, so nobody waits for this process while the row is held.
 
 use super::sql::Sql;
-use super::{IDLE_IN_TRANSACTION_SECONDS, Outage, Store, StoreError, column};
+use super::{Connection, IDLE_IN_TRANSACTION_SECONDS, Outage, StoreError, column};
 use crate::domain::{AggregateId, EncodedEvent};
 use crate::job::{Fingerprint, JobId};
 
@@ -62,8 +62,22 @@ pub struct Committed {
     pub base: u64,
 }
 
+/// A transaction as the server gets it.
+#[derive(Debug)]
+pub struct Packet(String);
+
 impl Transaction {
-    fn packet(&self) -> Sql {
+    /// The transaction's statements. `max_packet` is the server's limit in bytes: a larger packet would cost the
+    /// connection, and the server's answer would be that it is gone.
+    pub fn packet(&self, max_packet: u64) -> Result<Packet, StoreError> {
+        let packet = self.statements().into_string();
+        if packet.len() as u64 + 1024 > max_packet {
+            return Err(StoreError::Data(format!("{} bytes of statements exceed max_allowed_packet", packet.len())));
+        }
+        Ok(Packet(packet))
+    }
+
+    fn statements(&self) -> Sql {
         let mut sql = Sql::new();
         sql.raw("SET SESSION wait_timeout = ").number(IDLE_IN_TRANSACTION_SECONDS).raw("; START TRANSACTION; ");
         sql.append(&self.projections);
@@ -136,16 +150,10 @@ impl Transaction {
     }
 }
 
-impl Store {
-    /// Commits `transaction` as a whole, or fails with nothing of it done, except after [`StoreError::Unknown`].
-    /// `max_packet` is the server's limit in bytes.
-    pub async fn commit(&self, transaction: &Transaction, max_packet: u64) -> Result<Committed, StoreError> {
-        let packet = transaction.packet();
-        // A larger packet would cost the connection, and the server's answer would be that it is gone.
-        if packet.len() as u64 + 1024 > max_packet {
-            return Err(StoreError::Data(format!("{} bytes of statements exceed max_allowed_packet", packet.len())));
-        }
-        let rows = self.rows(packet.into_string(), true).await?;
+impl Connection {
+    /// Commits a transaction as a whole, or fails with nothing of it done, except after [`StoreError::Unknown`].
+    pub async fn commit(self, packet: Packet) -> Result<Committed, StoreError> {
+        let rows = self.rows(packet.0, true).await?;
         let row =
             rows.last().ok_or_else(|| StoreError::Unavailable(Outage::Other, "COMMIT gave no position".into()))?;
         Ok(Committed { base: column(row, 0)? })

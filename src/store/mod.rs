@@ -1,7 +1,7 @@
 //! The event store: events, receipts and the sequence row, on MySQL or MariaDB.
 //!
 //! A batch costs three packets at most: [`Store::read`] asks for receipts and heads, [`Store::events_after`] loads what the
-//! cache lacks, and [`Store::commit`] sends the whole transaction, from START TRANSACTION to COMMIT, as one packet. The
+//! cache lacks, and [`Connection::commit`] sends the whole transaction, from START TRANSACTION to COMMIT, as one packet. The
 //! server runs it whether or not this process is still there, so a frozen daemon holds the sequence row only when a
 //! statement failed in between; then the session's own time limit ends the transaction.
 
@@ -16,9 +16,10 @@ pub mod sql;
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, Row};
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, MySql, MySqlConnection, Row};
 
-pub use commit::{Append, Committed, Receipt, Transaction};
+pub use commit::{Append, Committed, Packet, Receipt, Transaction};
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use migrate::{MigrateError, SchemaState};
 pub use prune::ReceiptPage;
@@ -90,19 +91,37 @@ impl Store {
         Ok(Server { version: column(row, 0)?, read_only: column::<i64>(row, 1)? != 0, max_packet: column(row, 2)? })
     }
 
-    /// Sends `statements` as one packet and collects the rows. When the time limit passes, the connection is closed, never
-    /// reused: what it was doing may still happen, so for a commit the outcome is unknown.
+    /// Waits for a connection that answers, for as long as [`Store::connect`] was told.
+    pub async fn connection(&self) -> Result<Connection, StoreError> {
+        let inner = self.pool.acquire().await.map_err(|error| StoreError::classify(error, false))?;
+        Ok(Connection { inner, limit: self.limit })
+    }
+
     pub(crate) async fn rows(
         &self,
         statements: impl Into<String>,
         committing: bool,
     ) -> Result<Vec<MySqlRow>, StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(|error| StoreError::classify(error, false))?;
-        let work = sqlx::raw_sql(AssertSqlSafe(statements.into())).fetch_all(&mut *connection);
+        self.connection().await?.rows(statements.into(), committing).await
+    }
+}
+
+/// A connection of the pool, for one packet.
+#[derive(Debug)]
+pub struct Connection {
+    inner: PoolConnection<MySql>,
+    limit: Duration,
+}
+
+impl Connection {
+    /// Sends `statements` as one packet and collects the rows. When the time limit passes, the connection is closed, never
+    /// reused: what it was doing may still happen, so for a commit the outcome is unknown.
+    async fn rows(mut self, statements: String, committing: bool) -> Result<Vec<MySqlRow>, StoreError> {
+        let work = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(&mut *self.inner);
         match tokio::time::timeout(self.limit, work).await {
             Ok(result) => result.map_err(|error| StoreError::classify(error, committing)),
             Err(_) => {
-                drop(connection.detach());
+                drop(self.inner.detach());
                 let text = format!("no answer within {:?}", self.limit);
                 Err(if committing { StoreError::Unknown(text) } else { StoreError::Unavailable(Outage::Timeout, text) })
             }

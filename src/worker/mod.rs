@@ -7,7 +7,7 @@ mod settle;
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
@@ -19,7 +19,7 @@ use crate::batch::{self, Back, Ended, Engine};
 use crate::domain::{AggregateId, Domain, Targets};
 use crate::job::{self, Dead, DeadCode, Entry, EntryId, Job};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::plan::{Limits, Plan, Planned, Waiting};
+use crate::plan::{Limits, Plan, Planned, Terms, Waiting};
 use crate::stream::{Broker, BrokerError};
 
 /// What the dispatcher goes by.
@@ -31,10 +31,8 @@ pub struct Settings {
     pub in_flight: usize,
     /// The largest `data` field, in bytes.
     pub max_data_bytes: usize,
-    /// How long a job waits for a lock that somebody else holds.
-    pub retry_delay: Duration,
-    /// After how many such waits they get longer.
-    pub retry_count: u32,
+    /// How aggregates are shared with whoever else locks them.
+    pub terms: Terms,
     /// How often work on a job may be started before it is dead.
     pub max_deliveries: u64,
 }
@@ -78,7 +76,7 @@ impl<D: Domain> Dispatcher<D> {
             hand,
             lifecycle,
             settings,
-            plan: Plan::default(),
+            plan: Plan::new(settings.terms),
             running: JoinSet::new(),
             settling: JoinSet::new(),
             resolving: JoinSet::new(),
@@ -163,7 +161,7 @@ impl<D: Domain> Dispatcher<D> {
                     Err(error) => {
                         tracing::warn!(%error, jobs = batch.len(), "the start of claimed jobs cannot be counted; they wait");
                         let back = batch.into_iter().map(|planned| (planned, Back::Unavailable)).collect();
-                        Ended { settled: Vec::new(), back }
+                        Ended { settled: Vec::new(), back, busy: Vec::new() }
                     }
                 }
             });
@@ -202,9 +200,10 @@ impl<D: Domain> Dispatcher<D> {
 
     /// Frees what an ended batch held, and has its settled jobs told to the broker beside the next batch.
     fn end(&mut self, ended: Ended<D>) {
+        let now = Instant::now();
         self.in_flight_jobs -= ended.settled.len() + ended.back.len();
         for settled in &ended.settled {
-            self.plan.finish(settled.planned.id, &settled.planned.aggregates);
+            self.plan.finish(settled.planned.id, &settled.planned.aggregates, now);
         }
         let size = ended.back.len();
         if !self.lifecycle.is_running() {
@@ -212,21 +211,35 @@ impl<D: Domain> Dispatcher<D> {
         }
         for (planned, why) in ended.back {
             self.engine.metrics.put_back(why.as_str(), 1);
-            self.put_back(planned, why, size);
+            self.put_back(planned, why, size, now);
         }
+        self.leave_alone(&ended.busy, now);
         if !ended.settled.is_empty() {
             let (engine, broker, hand) = (self.engine.clone(), self.broker.clone(), self.hand.clone());
             self.settling.spawn(settle::settle(engine, broker, hand, ended.settled));
         }
     }
 
-    fn put_back(&mut self, planned: Planned<Job<D>>, why: Back, size: usize) {
+    /// Lets whoever holds these aggregates have them for a while.
+    fn leave_alone(&mut self, busy: &[AggregateId], now: Instant) {
+        if busy.is_empty() {
+            return;
+        }
+        let refusals = self.plan.busy(busy, now, rand::random_range(0.5..=1.0));
+        if refusals > self.settings.terms.retry_count && self.engine.incidents.is_news("lock_busy") {
+            let aggregates = busy.len();
+            tracing::warn!(aggregates, aggregate.id = %busy[0], refusals, "somebody else keeps locks; their jobs wait");
+        }
+    }
+
+    fn put_back(&mut self, planned: Planned<Job<D>>, why: Back, size: usize, now: Instant) {
         let Planned { turn, id, aggregates, bytes, company, alone, tries, job } = planned;
         let company = if why == Back::Refused { (size / 2).max(1) } else { company };
-        let pause = batch::pause(why, tries + 1, self.settings.retry_delay, self.settings.retry_count);
-        let not_before = (!pause.is_zero()).then(|| Instant::now() + pause);
+        let pause = batch::pause(why, tries + 1, self.settings.terms.retry_delay);
+        let not_before = (!pause.is_zero()).then(|| now + pause);
         let (targets, tries) = (targets(&job), if why == Back::Behind { tries } else { tries + 1 });
-        self.plan.put_back(turn, &aggregates, Waiting { id, targets, bytes, not_before, company, alone, tries, job });
+        let waiting = Waiting { id, targets, bytes, not_before, company, alone, tries, job };
+        self.plan.put_back(turn, &aggregates, waiting, now);
     }
 
     /// Gives every waiting job back to the group; returns how many there were.

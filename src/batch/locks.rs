@@ -1,0 +1,131 @@
+//! A batch's locks: one round for all of its aggregates, and the look at what is left of them before the commit.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::{Back, Engine};
+use crate::domain::{AggregateId, Domain};
+use crate::job::Job;
+use crate::lock::{ExtendError, Held, KeyResult};
+use crate::metrics::{LockLoss, Metrics};
+use crate::plan::Planned;
+
+/// What the round brought.
+pub(super) struct Locked<'a, D: Domain> {
+    /// Held until dropped.
+    pub locks: Locks<'a>,
+    /// Jobs that have all their locks.
+    pub jobs: Vec<Planned<Job<D>>>,
+    /// Jobs that have not.
+    pub back: Vec<(Planned<Job<D>>, Back)>,
+    /// Aggregates that somebody else holds.
+    pub busy: Vec<AggregateId>,
+}
+
+/// The locks of a batch. They are extended while it runs and released when it ends, whichever way: also when its task is
+/// given up at the end of the time for draining.
+pub(super) struct Locks<'a> {
+    /// `None` for a batch that touches no aggregate.
+    held: Option<Held>,
+    /// Less than this is too little to commit in.
+    least: Duration,
+    since: Instant,
+    metrics: &'a Metrics,
+}
+
+/// Too little is left of the locks to commit under them.
+pub(super) struct LockLost;
+
+impl Locks<'_> {
+    /// Looks at what is left of the locks, immediately before the one step that cannot be undone. More proof than that no
+    /// lock can give: see [`crate::lock`].
+    pub fn check(&self) -> Result<(), LockLost> {
+        let Some(held) = &self.held else { return Ok(()) };
+        let margin = held.remaining();
+        self.metrics.commit_margin(margin);
+        if margin >= self.least {
+            return Ok(());
+        }
+        self.metrics.lock_lost(match held.failure() {
+            Some(ExtendError::Lost) => LockLoss::ValueChanged,
+            Some(ExtendError::Unavailable) => LockLoss::ExtendFailed,
+            Some(ExtendError::Expired | ExtendError::HeldTooLong) | None => LockLoss::Expired,
+        });
+        Err(LockLost)
+    }
+}
+
+impl Drop for Locks<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.metrics.locks_held(-(held.keys().len() as f64));
+            self.metrics.released(self.since.elapsed());
+        }
+    }
+}
+
+/// Locks every aggregate of the batch in one round. A job of which a lock is missing goes back, with those that follow it
+/// on the same aggregates; what only they needed is released at once, and the rest goes on.
+pub(super) async fn lock<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> Locked<'_, D> {
+    let aggregates: HashSet<&AggregateId> = jobs.iter().flat_map(|planned| &planned.aggregates).collect();
+    let aggregates: Vec<AggregateId> = aggregates.into_iter().cloned().collect();
+    let settings = engine.locks.settings();
+    let least = settings.node_timeout.min(settings.ttl / 10);
+    let mut locks = Locks { held: None, least, since: Instant::now(), metrics: &engine.metrics };
+    if aggregates.is_empty() {
+        return Locked { locks, jobs, back: Vec::new(), busy: Vec::new() };
+    }
+    let keys: Vec<String> = aggregates.iter().map(lock_key).collect();
+    let mut acquisition = engine.locks.acquire(&keys).await;
+    let count = |result| acquisition.results.iter().filter(|given| **given == result).count();
+    let (granted, busy) = (count(KeyResult::Granted), count(KeyResult::Busy));
+    engine.metrics.locked(acquisition.elapsed, granted, busy, keys.len() - granted - busy);
+    let with = |wanted| {
+        let all = aggregates.iter().zip(&acquisition.results);
+        all.filter(move |(_, result)| **result == wanted).map(|(aggregate, _)| aggregate).collect::<HashSet<_>>()
+    };
+    let (busy, unavailable) = (with(KeyResult::Busy), with(KeyResult::Unavailable));
+    let (jobs, back) = part(jobs, &busy, &unavailable);
+    if !back.is_empty() {
+        let needed: HashSet<&AggregateId> = jobs.iter().flat_map(|planned| &planned.aggregates).collect();
+        let spare: Vec<String> =
+            aggregates.iter().filter(|aggregate| !needed.contains(aggregate)).map(lock_key).collect();
+        engine.locks.release_keys(&mut acquisition.lease, &spare);
+    }
+    let busy = busy.into_iter().cloned().collect();
+    engine.metrics.locks_held(acquisition.lease.keys().len() as f64);
+    locks.held = Some(engine.locks.hold(acquisition.lease));
+    Locked { locks, jobs, back, busy }
+}
+
+type Parted<D> = (Vec<Planned<Job<D>>>, Vec<(Planned<Job<D>>, Back)>);
+
+/// Parts the jobs that have all their locks from those that have not, and from the followers of these.
+fn part<D: Domain>(
+    jobs: Vec<Planned<Job<D>>>,
+    busy: &HashSet<&AggregateId>,
+    unavailable: &HashSet<&AggregateId>,
+) -> Parted<D> {
+    let mut barred: HashSet<AggregateId> = HashSet::new();
+    let (mut going, mut back) = (Vec::with_capacity(jobs.len()), Vec::new());
+    for planned in jobs {
+        let why = if planned.aggregates.iter().any(|aggregate| unavailable.contains(aggregate)) {
+            Back::NoQuorum
+        } else if planned.aggregates.iter().any(|aggregate| busy.contains(aggregate)) {
+            Back::Busy
+        } else if planned.aggregates.iter().any(|aggregate| barred.contains(aggregate)) {
+            Back::Behind
+        } else {
+            going.push(planned);
+            continue;
+        };
+        barred.extend(planned.aggregates.iter().cloned());
+        back.push((planned, why));
+    }
+    (going, back)
+}
+
+/// The original service's key scheme, so that its clients and this daemon exclude each other.
+fn lock_key(aggregate: &AggregateId) -> String {
+    format!("lock:{}:{}", aggregate.kind, aggregate.id)
+}
