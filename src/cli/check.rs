@@ -1,13 +1,13 @@
 //! `check`: every server that the configuration names, looked at once.
 
-use std::sync::Arc;
+mod topology;
 
 use comfy_table::{Table, presets};
+use topology::Topology;
 
 use super::{Failed, exit};
 use crate::app::{self, StartError};
 use crate::config::Config;
-use crate::metrics::Metrics;
 use crate::store::SchemaState;
 
 /// What one look found.
@@ -52,19 +52,22 @@ impl Findings {
 pub async fn check(config: &Config, json: bool) -> Result<u8, Failed> {
     let mut findings = Findings::default();
     findings.add("configuration", Verdict::Ok, "every value is in its range");
-    let (database, broker, locks) = tokio::join!(database(config), broker(config), locks(config));
+    let mut locks = Findings::default();
+    let (database, broker, topology) =
+        tokio::join!(database(config), broker(config), Topology::look(config, &mut locks));
     findings.0.extend(database.0.into_iter().chain(broker.0).chain(locks.0));
     if json {
         for Finding { subject, verdict, detail } in &findings.0 {
             println!("{}", serde_json::json!({ "check": subject, "verdict": word(*verdict), "detail": detail }));
         }
+        topology.json().for_each(|node| println!("{node}"));
     } else {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY).set_header(["check", "verdict", "detail"]);
         for Finding { subject, verdict, detail } in &findings.0 {
             table.add_row([subject.as_str(), word(*verdict), detail.as_str()]);
         }
-        println!("{table}");
+        println!("{table}\n{}", topology.table());
     }
     Ok(findings.exit_code())
 }
@@ -141,39 +144,6 @@ async fn broker(config: &Config) -> Findings {
             }
             Err(error) => findings.error(&format!("stream {stream}"), error),
         }
-    }
-    findings
-}
-
-async fn locks(config: &Config) -> Findings {
-    let mut findings = Findings::default();
-    let metrics = match Metrics::new() {
-        Ok(metrics) => Arc::new(metrics),
-        Err(error) => {
-            findings.add("locks", Verdict::Failed(exit::BROKEN), error.to_string());
-            return findings;
-        }
-    };
-    let locks = match app::locks(config, metrics) {
-        Ok(locks) => locks,
-        Err(error) => {
-            findings.error("locks", error);
-            return findings;
-        }
-    };
-    for finding in locks.inspect().await {
-        let subject = format!("lock node {}", finding.name);
-        match finding.result {
-            Ok(()) => findings.add(subject, Verdict::Ok, "a master of its own"),
-            Err(why @ crate::lock::Refusal::Unreachable(_)) => {
-                findings.add(subject, Verdict::Failed(exit::UNAVAILABLE), why.to_string());
-            }
-            Err(why) => findings.add(subject, Verdict::Failed(exit::CONFIG), why.to_string()),
-        }
-    }
-    if config.lock.nodes.len() == 1 {
-        let detail = "one node: the lock only saves work, as the database decides; a quorum needs three";
-        findings.add("lock mode", Verdict::Ok, detail);
     }
     findings
 }

@@ -8,6 +8,7 @@ mod layers;
 mod letters;
 mod load;
 mod lock;
+mod locks;
 mod outages;
 mod producers;
 mod prune;

@@ -67,7 +67,8 @@ pub struct World {
     pub prefix: String,
     pub redis: MultiplexedConnection,
     pub store: Store,
-    folder: std::sync::Arc<lockkeeper::dev::servers::Folder>,
+    /// Where servers and daemons of this test keep their files.
+    pub folder: std::sync::Arc<lockkeeper::dev::servers::Folder>,
 }
 
 impl World {
