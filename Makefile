@@ -1,7 +1,7 @@
 # `make` lists the targets. `make demo` and `make test` do all the set-up themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-producers demo dev build test faults fmt lint
+.PHONY: help setup setup-producers setup-faults demo dev build test faults fmt lint
 
 # Debian keeps database servers in sbin, which is not on the PATH of most users.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
@@ -58,7 +58,12 @@ build: ## Build the release binary
 test: setup setup-producers ## Run all tests, on servers of their own (ARGS=NAME runs some)
 	$(CARGO) test --locked $(ARGS)
 
-faults: setup ## Break everything under load, and prove the invariants (LOCKKEEPER_FAULTS_ONLY=1,5 runs some)
+setup-faults:
+	@missing=; \
+	ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$$missing libfaketime"; \
+	$(install_missing)
+
+faults: setup setup-faults ## Break everything under load, and prove the invariants (LOCKKEEPER_FAULTS_ONLY=1,5 runs some)
 	LOCKKEEPER_FAULTS=all $(CARGO) test --locked --test faults
 
 fmt: ## Format the code

@@ -3,7 +3,7 @@
 use futures_util::future::LocalBoxFuture;
 
 use crate::site::Site;
-use crate::{broker, database, input, network, process};
+use crate::{broker, database, input, locks, network, process};
 
 /// What a case does.
 pub enum Subject {
@@ -24,12 +24,20 @@ pub struct Case {
 }
 
 fn case(number: u32, name: &'static str, run: Run) -> Case {
-    let is_fast = [1, 2, 6, 13, 18, 22, 34, 44].contains(&number);
+    let is_fast = [1, 2, 6, 13, 18, 22, 25, 28, 34, 44].contains(&number);
     Case { number, name, is_fast, subject: Subject::Case(run) }
 }
 
 fn absent(number: u32, name: &'static str, why: &'static str) -> Case {
     Case { number, name, is_fast: false, subject: Subject::Absent(why) }
+}
+
+fn clock_jumps() -> Case {
+    let (number, name) = (31, "daemon's clock wrong by up to an hour");
+    match locks::fake_time() {
+        Some(_) => case(number, name, |site| Box::pin(locks::clock_jumps(site))),
+        None => absent(number, name, "libfaketime is not installed"),
+    }
 }
 
 pub fn all() -> Vec<Case> {
@@ -60,6 +68,16 @@ pub fn all() -> Vec<Case> {
         case(20, "READONLY, then master again", |site| Box::pin(broker::replica_for_a_while(site))),
         case(21, "maxclients, NOPERM, WRONGPASS", |site| Box::pin(broker::access_refused(site))),
         case(22, "latency, throttle, slices, RST mid-frame", |site| Box::pin(network::bad_lines(site))),
+        case(23, "node that evicts, at start", |site| Box::pin(locks::evicting(site))),
+        case(24, "1 of 3 nodes down", |site| Box::pin(locks::one_down(site))),
+        case(25, "2 of 3 nodes down", |site| Box::pin(locks::two_down(site))),
+        case(26, "1 node frozen, 1 down", |site| Box::pin(locks::one_frozen_one_down(site))),
+        case(27, "2 nodes restarted empty within the ttl", |site| Box::pin(locks::restarted_empty(site))),
+        case(28, "PEXPIRE 1 on 2 nodes", |site| Box::pin(locks::expired_early(site))),
+        case(29, "extension fails in the midst of a batch", |site| Box::pin(locks::extension_fails(site))),
+        case(30, "release reply lost, foreign value", |site| Box::pin(locks::foreign_values(site))),
+        clock_jumps(),
+        case(32, "100 clients on one aggregate", |site| Box::pin(locks::many_clients(site))),
         case(33, "database killed, restarted", |site| Box::pin(database::killed(site))),
         case(34, "connection killed at COMMIT, reply lost", |site| Box::pin(network::commit_replies_lost(site))),
         case(35, "lock wait, deadlock", |site| Box::pin(database::lock_wait_and_deadlock(site))),
@@ -79,9 +97,6 @@ pub fn all() -> Vec<Case> {
         case(49, "ANSI and newlines", |site| Box::pin(input::injection(site))),
         case(50, "10 000 job types", |site| Box::pin(input::many_types(site))),
     ];
-    for number in 23..=32 {
-        cases.push(absent(number, "lock nodes", "the lock issue brings these"));
-    }
     for number in 51..=55 {
         cases.push(absent(number, "projections and admin", "no rebuild and no admin yet"));
     }

@@ -9,6 +9,7 @@ mod cases;
 mod database;
 mod input;
 mod load;
+mod locks;
 mod network;
 mod process;
 mod report;

@@ -30,6 +30,8 @@ pub struct Site {
     pub broker: RedisServer,
     pub to_broker: Proxy,
     pub to_database: Proxy,
+    /// Proxies to the lock nodes, in the cases that need them.
+    pub to_nodes: Vec<Proxy>,
     pub daemons: Vec<Daemon>,
     pub pushed: Pushed,
     pub random: StdRng,
@@ -72,6 +74,7 @@ impl Site {
             broker,
             to_broker,
             to_database,
+            to_nodes: Vec::new(),
             daemons: Vec::new(),
             pushed: Pushed::default(),
             random: StdRng::seed_from_u64(seed),
@@ -292,6 +295,13 @@ impl Site {
         self.to_database.set(Fault::Reset);
         self.daemons.clear();
         let mut servers = self.servers;
+        for node in &mut servers.lock_nodes {
+            let _ = node.thaw();
+            let client = redis::Client::open(node.url()).expect("the node's URL");
+            if connect(&client).await.is_none() {
+                node.restart().await.expect("the lock node starts again");
+            }
+        }
         // What a failed case left behind may be a frozen server, or one that refuses everybody.
         let _ = servers.database.thaw();
         let mend = "SET GLOBAL read_only = 0, max_connections = 300, max_allowed_packet = 16777216";
