@@ -4,7 +4,7 @@ mod farewell;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -201,6 +201,8 @@ async fn connect_all<D: Domain>(
         lock_outcomes: &lock::NodeOutcome::ALL.map(lock::NodeOutcome::as_str),
     });
     metrics.state("starting");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    metrics.configured(true, now.as_secs_f64());
     let store = store(config).await?;
     prepare(&store, config.database.migrate).await?;
     let broker = broker(config).await?;
@@ -241,7 +243,7 @@ impl<D: Domain> Daemon<D> {
             let _ = http::serve(listener, endpoints).await;
             "http"
         });
-        beside.spawn(sample(engine.clone(), broker.clone(), config.database.max_connections));
+        beside.spawn(sample(engine.clone(), broker.clone(), lifecycle.clone(), config.database.max_connections));
         metrics.state("running");
 
         let (sender, entries) = mpsc::unbounded_channel();
@@ -349,7 +351,12 @@ async fn watch_over(
 }
 
 /// Samples what needs a question to be known, off the path of the jobs.
-async fn sample<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, max_connections: u32) -> &'static str {
+async fn sample<D: Domain>(
+    engine: Arc<Engine<D>>,
+    broker: Broker,
+    lifecycle: Lifecycle,
+    max_connections: u32,
+) -> &'static str {
     let mut ticks = tokio::time::interval(Duration::from_secs(2));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -380,6 +387,9 @@ async fn sample<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, max_connectio
         metrics.nodes(engine.locks.quorum(), &states);
         let (used, idle) = engine.store.connections();
         metrics.pool(used, idle, max_connections);
+        if let Some(reloaded) = lifecycle.reloaded() {
+            metrics.configured(reloaded.succeeded, reloaded.unix_seconds);
+        }
         metrics.upkeep();
     }
 }

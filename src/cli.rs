@@ -20,6 +20,7 @@ use crate::dev;
 use crate::domain::shop::Shop;
 use crate::lifecycle::Lifecycle;
 use crate::projection;
+use crate::reload;
 use crate::telemetry;
 
 /// Jobs flow in on Redis streams, pass a lock per aggregate, and leave as events in MySQL: none lost, none applied twice.
@@ -81,6 +82,12 @@ pub struct Json {
     /// Print JSON, one object per line
     #[arg(long)]
     pub json: bool,
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// Exit codes, after sysexits.h.
@@ -185,7 +192,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
 async fn run(cli: Cli, matches: &ArgMatches) -> Result<u8, Failed> {
     let load = || load::config(cli.config.as_deref(), matches);
     match cli.command {
-        Command::Run => daemon(&load()?).await,
+        Command::Run => daemon(&load()?, load).await,
         Command::Migrate => migrate(&load()?).await,
         Command::Check(json) => check::check(&load()?, json.json).await,
         Command::Enqueue(jobs) => enqueue::enqueue(&load()?, jobs).await,
@@ -201,12 +208,15 @@ async fn run(cli: Cli, matches: &ArgMatches) -> Result<u8, Failed> {
     }
 }
 
-async fn daemon(config: &Config) -> Result<u8, Failed> {
-    telemetry::start(&config.log.level, config.log.format).map_err(|error| Failed::new(exit::CONFIG, error))?;
+async fn daemon(config: &Config, load: impl Fn() -> Result<Config, Failed>) -> Result<u8, Failed> {
+    let logs =
+        telemetry::start(&config.log.level, config.log.format).map_err(|error| Failed::new(exit::CONFIG, error))?;
     let lifecycle = Lifecycle::default();
     let signals = crate::signals::listen(lifecycle.clone()).map_err(|error| Failed::new(exit::BROKEN, error))?;
     let end = tokio::select! {
         end = app::run::<Shop>(config, projection::shop(), lifecycle.clone()) => end?,
+        // It never returns.
+        () = reload::watch(&lifecycle, &logs, config.clone(), load) => End::Broken,
         // A signal before everything is connected has nothing to drain.
         () = lifecycle.reached(crate::lifecycle::Phase::Aborting) => End::Aborted,
     };

@@ -11,7 +11,7 @@
 //! | adapters | [`store`] [`projection`] [`stream`] [`lock`] | one server each |
 //! | story | [`batch`] | one batch: lock, load, decide, commit |
 //! | loops | [`worker`] | intake, dispatch, settle |
-//! | wiring | [`app`] [`http`] [`connect`] [`signals`] [`telemetry`] [`cli`] [`dev`] | |
+//! | wiring | [`app`] [`http`] [`connect`] [`signals`] [`reload`] [`telemetry`] [`cli`] [`dev`] | |
 //!
 //! # A job's journey
 //!
@@ -61,6 +61,7 @@ pub mod lock;
 pub mod metrics;
 pub mod plan;
 pub mod projection;
+pub mod reload;
 pub mod signals;
 pub mod store;
 pub mod stream;

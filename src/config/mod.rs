@@ -60,6 +60,11 @@ impl Config {
     pub fn redacted_toml(&self) -> String {
         render::redacted_toml(self)
     }
+
+    /// The keys whose values differ in `other`, in the order of the default file.
+    pub fn changes(&self, other: &Config) -> Vec<&'static Key> {
+        render::changes(self, other)
+    }
 }
 
 /// Merges the layers and checks the result.

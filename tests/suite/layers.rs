@@ -8,7 +8,7 @@ const RANKS: [&[&str]; 5] = [
     &["store", "projection", "stream", "lock"],
     &["batch"],
     &["worker"],
-    &["app", "cli", "connect", "dev", "http", "signals", "telemetry", "main", "lib"],
+    &["app", "cli", "connect", "dev", "http", "reload", "signals", "telemetry", "main", "lib"],
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

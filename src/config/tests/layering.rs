@@ -106,3 +106,16 @@ fn the_effective_values_load_again() {
     let again = load_all(Some(&text), REQUIRED, &[]).unwrap();
     assert_eq!(again, config);
 }
+
+#[test]
+fn changes_name_the_keys_that_differ_also_those_of_secrets() {
+    let before = with(&[]).unwrap();
+    assert_eq!(before.changes(&before.clone()), []);
+    let other = [
+        ("LOCKKEEPER_DATABASE_URL", "mysql://shop:other@db:3306/shop"),
+        ("LOCKKEEPER_LOG_LEVEL", "debug"),
+        ("LOCKKEEPER_STREAM_NAMES", "a,b"),
+    ];
+    let paths: Vec<_> = before.changes(&with(&other).unwrap()).into_iter().map(|key| key.path).collect();
+    assert_eq!(paths, ["database.url", "stream.names", "log.level"], "{before:?}");
+}
