@@ -40,7 +40,11 @@ pub struct Reloaded {
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { phase: watch::Sender::new(Phase::Running), quiet: watch::Sender::new(false), reload: watch::Sender::default() }
+        Self {
+            phase: watch::Sender::new(Phase::Running),
+            quiet: watch::Sender::new(false),
+            reload: watch::Sender::default(),
+        }
     }
 }
 

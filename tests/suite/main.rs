@@ -9,6 +9,7 @@ mod letters;
 mod load;
 mod lock;
 mod locks;
+mod logs;
 mod outages;
 mod producers;
 mod prune;
