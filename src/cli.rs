@@ -8,6 +8,7 @@ mod operator;
 mod prune;
 mod scheduled;
 mod show;
+mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -70,6 +71,8 @@ enum Command {
     Scheduled(scheduled::Scheduled),
     /// Delete old receipts, dead letters and reply streams
     Prune(prune::Prune),
+    /// Watch a fleet: jobs, backlog, locks, dead letters, and what to do about what is wrong
+    Top(top::Top),
     /// Sell limited stock to many buyers on throwaway servers, then audit the database and print a verdict
     Demo(dev::Demo),
     /// Keep throwaway servers and a daemon running until Ctrl-C, to try things out
@@ -201,6 +204,7 @@ async fn run(cli: Cli, matches: &ArgMatches) -> Result<u8, Failed> {
         Command::DeadLetters(command) => dead_letters::run(&load()?, command).await,
         Command::Scheduled(command) => scheduled::run(&load()?, command).await,
         Command::Prune(bounds) => prune::prune(&load()?, &bounds).await,
+        Command::Top(top) => top::top(top, || load::listen(cli.config.as_deref(), matches)).await,
         Command::Demo(demo) => {
             dev::demo(demo).await.map_err(|error| Failed::new(exit::UNAVAILABLE, format!("{error:#}")))
         }

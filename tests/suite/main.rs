@@ -17,4 +17,5 @@ mod recovery;
 mod scheduled;
 mod shop;
 mod startup;
+mod top;
 mod world;
