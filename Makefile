@@ -1,7 +1,7 @@
 # `make` lists the targets. `make demo` and `make test` do all the set-up themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-producers setup-faults demo dev build test faults fmt lint
+.PHONY: help setup setup-producers setup-faults demo dev build test otlp faults fmt lint
 
 # Debian keeps database servers in sbin, which is not on the PATH of most users.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
@@ -57,6 +57,10 @@ build: ## Build the release binary
 
 test: setup setup-producers ## Run all tests, on servers of their own (ARGS=NAME runs some)
 	$(CARGO) test --locked $(ARGS)
+
+otlp: setup ## Check and test the export of spans, a cargo feature
+	$(CARGO) clippy --locked --features otlp --lib --test otlp -- -D warnings
+	$(CARGO) test --locked --features otlp --test otlp $(ARGS)
 
 setup-faults:
 	@missing=; \

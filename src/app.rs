@@ -4,7 +4,7 @@ mod farewell;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,6 +19,7 @@ use crate::lock::{self, ExtendError, NodeHealth, Redlock, Report, SetupError};
 use crate::metrics::{Extension, Known, Metrics, NodeState};
 use crate::plan::{Limits, Terms};
 use crate::projection::Projection;
+use crate::spans::Spans;
 use crate::store::{MigrateError, Outage, SchemaState, Store, StoreError};
 use crate::stream::{self, Broker, BrokerError};
 use crate::worker::{self, Dispatcher, Drained, Hand, Intake};
@@ -162,6 +163,7 @@ struct Daemon<D: Domain> {
     hand: Hand,
     lifecycle: Lifecycle,
     listener: tokio::net::TcpListener,
+    spans: Spans,
 }
 
 /// Runs the daemon until `lifecycle` says otherwise. `projections` are the domain's read models.
@@ -201,6 +203,9 @@ async fn connect_all<D: Domain>(
         lock_outcomes: &lock::NodeOutcome::ALL.map(lock::NodeOutcome::as_str),
     });
     metrics.state("starting");
+    let spans = Spans::from_environment().map_err(|error| StartError::Refused(error.to_string()))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    metrics.configured(true, now.as_secs_f64());
     let store = store(config).await?;
     prepare(&store, config.database.migrate).await?;
     let broker = broker(config).await?;
@@ -226,13 +231,13 @@ async fn connect_all<D: Domain>(
         incidents: Incidents::default(),
     });
     let hand = Hand::new(config.stream.prefetch, config.stream.prefetch_bytes as usize);
-    Ok(Daemon { engine, broker, hand, lifecycle, listener })
+    Ok(Daemon { engine, broker, hand, lifecycle, listener, spans })
 }
 
 impl<D: Domain> Daemon<D> {
     /// Starts every loop, waits for the end of one of them or for the drain, and sees the drain through.
     async fn supervise(self, config: &Config) -> End {
-        let Self { engine, broker, hand, lifecycle, listener } = self;
+        let Self { engine, broker, hand, lifecycle, listener, spans } = self;
         let (metrics, locks, store) = (engine.metrics.clone(), engine.locks.clone(), engine.store.clone());
         let endpoints =
             Endpoints { metrics: metrics.clone(), lifecycle: lifecycle.clone(), broker: broker.clone(), locks, store };
@@ -241,7 +246,7 @@ impl<D: Domain> Daemon<D> {
             let _ = http::serve(listener, endpoints).await;
             "http"
         });
-        beside.spawn(sample(engine.clone(), broker.clone(), config.database.max_connections));
+        beside.spawn(sample(engine.clone(), broker.clone(), lifecycle.clone(), config.database.max_connections));
         metrics.state("running");
 
         let (sender, entries) = mpsc::unbounded_channel();
@@ -260,8 +265,14 @@ impl<D: Domain> Daemon<D> {
             worker::keep_alive(alive_broker, alive_hand, heartbeat).await;
             "keep_alive"
         });
-        let dispatcher =
-            Dispatcher::new(engine.clone(), broker.clone(), hand.clone(), lifecycle.clone(), settings(config));
+        let dispatcher = Dispatcher::new(
+            engine.clone(),
+            broker.clone(),
+            hand.clone(),
+            lifecycle.clone(),
+            settings(config),
+            spans.clone(),
+        );
         let mut loops: Loops = JoinSet::new();
         loops.spawn(async move { dispatcher.run(entries).await.map(Some) });
         loops.spawn(async move {
@@ -276,11 +287,18 @@ impl<D: Domain> Daemon<D> {
         engine.locks.settle(Duration::from_millis(200)).await;
         // Connections that do not close in time are closed by the end of the process.
         let _ = tokio::time::timeout(Duration::from_millis(200), engine.store.close()).await;
+        tokio::select! {
+            () = spans.finish(SPANS_LIMIT) => {}
+            () = lifecycle.reached(Phase::Aborting) => {}
+        }
         let Drained { finished, handed_back } = drained;
         tracing::info!(end = ?end, finished, handed_back, abandoned, "lockkeeper has ended");
         end
     }
 }
+
+/// How long the last spans may take to be exported at the end of a drain, which nobody should wait for.
+const SPANS_LIMIT: Duration = Duration::from_secs(1);
 
 /// The loops that must end with the drain and not before; the dispatcher says what became of the jobs.
 type Loops = JoinSet<Result<Option<Drained>, worker::Broken>>;
@@ -349,7 +367,12 @@ async fn watch_over(
 }
 
 /// Samples what needs a question to be known, off the path of the jobs.
-async fn sample<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, max_connections: u32) -> &'static str {
+async fn sample<D: Domain>(
+    engine: Arc<Engine<D>>,
+    broker: Broker,
+    lifecycle: Lifecycle,
+    max_connections: u32,
+) -> &'static str {
     let mut ticks = tokio::time::interval(Duration::from_secs(2));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -380,6 +403,9 @@ async fn sample<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, max_connectio
         metrics.nodes(engine.locks.quorum(), &states);
         let (used, idle) = engine.store.connections();
         metrics.pool(used, idle, max_connections);
+        if let Some(reloaded) = lifecycle.reloaded() {
+            metrics.configured(reloaded.succeeded, reloaded.unix_seconds);
+        }
         metrics.upkeep();
     }
 }

@@ -8,6 +8,7 @@ mod operator;
 mod prune;
 mod scheduled;
 mod show;
+mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::dev;
 use crate::domain::shop::Shop;
 use crate::lifecycle::Lifecycle;
 use crate::projection;
+use crate::reload;
 use crate::telemetry;
 
 /// Jobs flow in on Redis streams, pass a lock per aggregate, and leave as events in MySQL: none lost, none applied twice.
@@ -69,6 +71,8 @@ enum Command {
     Scheduled(scheduled::Scheduled),
     /// Delete old receipts, dead letters and reply streams
     Prune(prune::Prune),
+    /// Watch a fleet: jobs, backlog, locks, dead letters, and what to do about what is wrong
+    Top(top::Top),
     /// Sell limited stock to many buyers on throwaway servers, then audit the database and print a verdict
     Demo(dev::Demo),
     /// Keep throwaway servers and a daemon running until Ctrl-C, to try things out
@@ -81,6 +85,12 @@ pub struct Json {
     /// Print JSON, one object per line
     #[arg(long)]
     pub json: bool,
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// Exit codes, after sysexits.h.
@@ -185,7 +195,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
 async fn run(cli: Cli, matches: &ArgMatches) -> Result<u8, Failed> {
     let load = || load::config(cli.config.as_deref(), matches);
     match cli.command {
-        Command::Run => daemon(&load()?).await,
+        Command::Run => daemon(&load()?, load).await,
         Command::Migrate => migrate(&load()?).await,
         Command::Check(json) => check::check(&load()?, json.json).await,
         Command::Enqueue(jobs) => enqueue::enqueue(&load()?, jobs).await,
@@ -194,6 +204,7 @@ async fn run(cli: Cli, matches: &ArgMatches) -> Result<u8, Failed> {
         Command::DeadLetters(command) => dead_letters::run(&load()?, command).await,
         Command::Scheduled(command) => scheduled::run(&load()?, command).await,
         Command::Prune(bounds) => prune::prune(&load()?, &bounds).await,
+        Command::Top(top) => top::top(top, || load::listen(cli.config.as_deref(), matches)).await,
         Command::Demo(demo) => {
             dev::demo(demo).await.map_err(|error| Failed::new(exit::UNAVAILABLE, format!("{error:#}")))
         }
@@ -201,12 +212,15 @@ async fn run(cli: Cli, matches: &ArgMatches) -> Result<u8, Failed> {
     }
 }
 
-async fn daemon(config: &Config) -> Result<u8, Failed> {
-    telemetry::start(&config.log.level, config.log.format).map_err(|error| Failed::new(exit::CONFIG, error))?;
+async fn daemon(config: &Config, load: impl Fn() -> Result<Config, Failed>) -> Result<u8, Failed> {
+    let logs =
+        telemetry::start(&config.log.level, config.log.format).map_err(|error| Failed::new(exit::CONFIG, error))?;
     let lifecycle = Lifecycle::default();
     let signals = crate::signals::listen(lifecycle.clone()).map_err(|error| Failed::new(exit::BROKEN, error))?;
     let end = tokio::select! {
         end = app::run::<Shop>(config, projection::shop(), lifecycle.clone()) => end?,
+        // It never returns.
+        () = reload::watch(&lifecycle, &logs, config.clone(), load) => End::Broken,
         // A signal before everything is connected has nothing to drain.
         () = lifecycle.reached(crate::lifecycle::Phase::Aborting) => End::Aborted,
     };

@@ -270,7 +270,8 @@ fn fill<D: Domain>(job: &mut Job<D>, fields: &Fields<'_>, max_data_bytes: usize)
         corr: fields.text("corr", MAX_ID_BYTES)?.map(str::to_owned),
         cause: fields.text("cause", MAX_ID_BYTES)?.map(str::to_owned),
         src: fields.text("src", MAX_ID_BYTES)?.map(str::to_owned),
-        traceparent: fields.text("traceparent", MAX_ID_BYTES)?.map(str::to_owned),
+        // Tracing is nobody's business but the tracer's: what cannot be one is left out, and the job runs.
+        traceparent: fields.text("traceparent", MAX_ID_BYTES).ok().flatten().map(str::to_owned),
     };
     let schema_version = match fields.number("v")? {
         None => 1,

@@ -8,10 +8,10 @@
 //! | rank | modules | |
 //! |---|---|---|
 //! | pure | [`domain`] [`job`] [`plan`] [`config`] [`metrics`] [`lifecycle`] | no I/O; property-tested |
-//! | adapters | [`store`] [`projection`] [`stream`] [`lock`] | one server each |
+//! | adapters | [`store`] [`projection`] [`stream`] [`lock`] [`spans`] | one server each |
 //! | story | [`batch`] | one batch: lock, load, decide, commit |
 //! | loops | [`worker`] | intake, dispatch, settle |
-//! | wiring | [`app`] [`http`] [`connect`] [`signals`] [`telemetry`] [`cli`] [`dev`] | |
+//! | wiring | [`app`] [`http`] [`connect`] [`signals`] [`reload`] [`telemetry`] [`cli`] [`dev`] | |
 //!
 //! # A job's journey
 //!
@@ -61,7 +61,9 @@ pub mod lock;
 pub mod metrics;
 pub mod plan;
 pub mod projection;
+pub mod reload;
 pub mod signals;
+pub mod spans;
 pub mod store;
 pub mod stream;
 pub mod telemetry;

@@ -1,5 +1,5 @@
 //! How a process ends: `Running < Draining < Aborting`, moved forward only. Beside that it may be quiet for a while: up, and
-//! not taking jobs in.
+//! not taking jobs in; and it may be asked to read its configuration again.
 
 use tokio::sync::watch;
 
@@ -19,11 +19,32 @@ pub enum Phase {
 pub struct Lifecycle {
     phase: watch::Sender<Phase>,
     quiet: watch::Sender<bool>,
+    reload: watch::Sender<Reload>,
+}
+
+/// Reading the configuration again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reload {
+    asked: u64,
+    last: Option<Reloaded>,
+}
+
+/// What became of the last reload.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reloaded {
+    /// False when the configuration was broken, and nothing has changed.
+    pub succeeded: bool,
+    /// When, Unix time.
+    pub unix_seconds: f64,
 }
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { phase: watch::Sender::new(Phase::Running), quiet: watch::Sender::new(false) }
+        Self {
+            phase: watch::Sender::new(Phase::Running),
+            quiet: watch::Sender::new(false),
+            reload: watch::Sender::default(),
+        }
     }
 }
 
@@ -69,6 +90,33 @@ impl Lifecycle {
             _ = quiet.wait_for(|quiet| !quiet) => {}
             () = self.reached(Phase::Draining) => {}
         }
+    }
+
+    /// Asks for the configuration to be read again.
+    pub fn ask_reload(&self) {
+        self.reload.send_modify(|reload| reload.asked += 1);
+    }
+
+    /// How often it was asked for.
+    pub fn reloads_asked(&self) -> u64 {
+        self.reload.borrow().asked
+    }
+
+    /// Returns once it was asked for more often than `seen` times: how often.
+    pub async fn reload_asked(&self, seen: u64) -> u64 {
+        let mut receiver = self.reload.subscribe();
+        // The sender lives in `self`, so the channel cannot be closed while this waits.
+        receiver.wait_for(|reload| reload.asked > seen).await.map_or(seen, |reload| reload.asked)
+    }
+
+    /// Tells what became of a reload.
+    pub fn set_reloaded(&self, reloaded: Reloaded) {
+        self.reload.send_modify(|reload| reload.last = Some(reloaded));
+    }
+
+    /// What became of the last reload; `None` when there was none.
+    pub fn reloaded(&self) -> Option<Reloaded> {
+        self.reload.borrow().last
     }
 
     /// Returns once the phase is at least `phase`.

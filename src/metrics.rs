@@ -305,6 +305,12 @@ impl Metrics {
         }
     }
 
+    /// The configuration was read, at start or again.
+    pub fn configured(&self, succeeded: bool, unix_seconds: f64) {
+        self.set(&RELOAD_OK, [], f64::from(u8::from(succeeded)));
+        self.set(&RELOAD_TIME, [], unix_seconds);
+    }
+
     fn add<const N: usize>(&self, family: &Family, labels: [(&'static str, &str); N], by: u64) {
         self.recorder.register_counter(&key(family, labels), &METADATA).increment(by);
     }

@@ -1,9 +1,10 @@
-//! Signals move the lifecycle on: SIGTERM and SIGINT drain, the second of them aborts; SIGTSTP makes quiet, SIGCONT resumes.
+//! Signals move the lifecycle on: SIGTERM and SIGINT drain, the second of them aborts; SIGTSTP makes quiet, SIGCONT resumes;
+//! SIGHUP asks for the configuration to be read again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use signal_hook::consts::{SIGCONT, SIGINT, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 
 use crate::lifecycle::Lifecycle;
@@ -22,7 +23,7 @@ impl Listening {
 
 /// Starts to listen.
 pub fn listen(lifecycle: Lifecycle) -> std::io::Result<Listening> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGTSTP, SIGCONT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGTSTP, SIGCONT, SIGHUP])?;
     let last = Arc::new(AtomicI32::new(SIGTERM));
     let seen = last.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -30,6 +31,7 @@ pub fn listen(lifecycle: Lifecycle) -> std::io::Result<Listening> {
             match signal {
                 SIGTSTP => lifecycle.set_quiet(true),
                 SIGCONT => lifecycle.set_quiet(false),
+                SIGHUP => lifecycle.ask_reload(),
                 _ => {
                     seen.store(signal, Ordering::Relaxed);
                     lifecycle.step();

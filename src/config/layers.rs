@@ -6,6 +6,9 @@ use std::fmt;
 use super::keys::{self, KEYS};
 use super::problem::{Problem, Problems, shown};
 
+/// What a file is called that cannot be read as TOML.
+pub(super) const THE_FILE: &str = "the file";
+
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -140,6 +143,12 @@ impl Layers {
         if self.problems.is_empty() { Ok(result) } else { Err(Problems(self.problems)) }
     }
 
+    /// The result, if nothing was wrong with these keys.
+    pub(super) fn finish_with<T>(mut self, keys: &[&str], result: T) -> Result<T, Problems> {
+        self.problems.retain(|problem| keys.contains(&problem.key.as_str()));
+        self.finish(result)
+    }
+
     fn is_reported(&self, key: &str) -> bool {
         self.problems.iter().any(|problem| problem.key == key)
     }
@@ -149,7 +158,7 @@ impl Layers {
         self.file_is_broken = true;
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
         let line = before.matches('\n').count() + 1;
-        self.report("the file", None, format!("line {line}: {}", shown(error.message())));
+        self.report(THE_FILE, None, format!("line {line}: {}", shown(error.message())));
     }
 
     fn report_unknown_section(&mut self, name: &str, content: &toml::Value) {

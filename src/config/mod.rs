@@ -23,13 +23,14 @@ mod url;
 mod tests;
 
 use std::io;
+use std::net::SocketAddr;
 
 pub use self::keys::{KEYS, Key};
 pub use self::problem::{Problem, Problems};
 pub use self::secret::Secret;
 pub use self::sections::{Batch, Database, Drain, Http, Lock, Log, LogFormat, Stream, Tls};
 
-use self::layers::{Layers, Origin};
+use self::layers::{Layers, Origin, THE_FILE};
 
 /// The embedded default file: every key with its unit, default and reason.
 pub const REFERENCE: &str = include_str!("../../config/lockkeeper.toml");
@@ -60,6 +61,11 @@ impl Config {
     pub fn redacted_toml(&self) -> String {
         render::redacted_toml(self)
     }
+
+    /// The keys whose values differ in `other`, in the order of the default file.
+    pub fn changes(&self, other: &Config) -> Vec<&'static Key> {
+        render::changes(self, other)
+    }
 }
 
 /// Merges the layers and checks the result.
@@ -72,14 +78,7 @@ pub fn load(
     flags: impl Iterator<Item = (impl AsRef<str>, String)>,
     read_secret: impl Fn(&str) -> io::Result<String>,
 ) -> Result<Config, Problems> {
-    let mut layers = Layers::default();
-    layers.add_file(REFERENCE, Origin::Default);
-    if let Some(text) = file {
-        layers.add_file(text, Origin::File);
-    }
-    environment::add(&mut layers, env, read_secret);
-    layers.add_flags(flags);
-
+    let mut layers = collect(file, env, flags, read_secret);
     let config = Config {
         database: Database::read(&mut layers),
         stream: Stream::read(&mut layers),
@@ -92,4 +91,32 @@ pub fn load(
     };
     relations::check(&config, &mut layers);
     layers.finish(config)
+}
+
+/// Just `http.listen`, for who asks a running daemon: whatever else is missing or wrong is not its business.
+pub fn listen(
+    file: Option<&str>,
+    env: impl Iterator<Item = (String, String)>,
+    flags: impl Iterator<Item = (impl AsRef<str>, String)>,
+) -> Result<SocketAddr, Problems> {
+    // A secret's file may be for the daemon's eyes only.
+    let mut layers = collect(file, env, flags, |_| Ok(String::new()));
+    let listen = Http::read(&mut layers).listen;
+    layers.finish_with(&["http.listen", THE_FILE], listen)
+}
+
+fn collect(
+    file: Option<&str>,
+    env: impl Iterator<Item = (String, String)>,
+    flags: impl Iterator<Item = (impl AsRef<str>, String)>,
+    read_secret: impl Fn(&str) -> io::Result<String>,
+) -> Layers {
+    let mut layers = Layers::default();
+    layers.add_file(REFERENCE, Origin::Default);
+    if let Some(text) = file {
+        layers.add_file(text, Origin::File);
+    }
+    environment::add(&mut layers, env, read_secret);
+    layers.add_flags(flags);
+    layers
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::Config;
+use super::keys::{self, Key};
+use super::{Config, Secret};
 
 /// Every key with the value that counts, in the order of the default file.
 pub(super) fn redacted_toml(config: &Config) -> String {
     let mut text = String::new();
-    for (section, keys) in sections(config) {
+    for (section, keys) in sections(config, Secret::to_string) {
         text += &format!("[{section}]\n");
         for (name, value) in keys {
             text += &format!("{name} = {value}\n");
@@ -22,16 +23,27 @@ pub(super) fn redacted_toml(config: &Config) -> String {
     text
 }
 
+/// The keys whose values differ, in the order of the default file.
+pub(super) fn changes(one: &Config, other: &Config) -> Vec<&'static Key> {
+    let whole = |config| sections(config, |secret| secret.expose().to_owned());
+    let pairs = whole(one).into_iter().zip(whole(other));
+    let keys = pairs.flat_map(|((section, one), (_, other))| {
+        let differing = one.into_iter().zip(other).filter(|((_, one), (_, other))| one != other);
+        differing.filter_map(|((name, _), _)| keys::find(&format!("{section}.{name}"))).collect::<Vec<_>>()
+    });
+    keys.collect()
+}
+
 type Section = (&'static str, Vec<(&'static str, Value)>);
 
-fn sections(config: &Config) -> Vec<Section> {
+fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section> {
     let Config { database, stream, lock, batch, http, drain, log, tls } = config;
-    let nodes: Vec<String> = lock.nodes.iter().map(ToString::to_string).collect();
+    let nodes: Vec<String> = lock.nodes.iter().map(&secret).collect();
     vec![
         (
             "database",
             vec![
-                ("url", text(&database.url)),
+                ("url", Value::from(secret(&database.url))),
                 ("migrate", Value::from(database.migrate)),
                 ("max_connections", Value::from(database.max_connections)),
                 ("timeout_ms", millis(database.timeout)),
@@ -40,7 +52,7 @@ fn sections(config: &Config) -> Vec<Section> {
         (
             "stream",
             vec![
-                ("url", text(&stream.url)),
+                ("url", Value::from(secret(&stream.url))),
                 ("names", Value::from(stream.names.clone())),
                 ("group", text(&stream.group)),
                 ("block_ms", millis(stream.block)),

@@ -162,6 +162,10 @@ families! {
     // Process
     STATE = Gauge, Flag, "lockkeeper_state", ["state"],
         "1 for the state that the process is in, else 0.";
+    RELOAD_OK = Gauge, Flag, "lockkeeper_config_last_reload_successful", [],
+        "1 when the configuration was last read without a problem, else 0.";
+    RELOAD_TIME = Gauge, UnixSeconds, "lockkeeper_config_last_reload_timestamp_seconds", [],
+        "When the configuration was last read, Unix time.";
     BUILD_INFO = Gauge, Flag, "lockkeeper_build_info", ["version"],
         "Constant 1; the version is in the label.";
 }

@@ -54,16 +54,21 @@ static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Writes outcomes to reply streams; one that refuses stops nothing. Returns how many refused.
-/// KEYS: reply streams. ARGV: cap, then per stream: id, outcome, reason, first, last.
+/// Writes outcomes to reply streams; one that refuses stops nothing. Returns how many refused. An empty trace context is left
+/// out, so that a reply without one looks as it always did.
+/// KEYS: reply streams. ARGV: cap, then per stream: id, outcome, reason, first, last, traceparent.
 static REPLY: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local failed = 0
         for i = 1, #KEYS do
-            local at = 2 + (i - 1) * 5
-            local reply = redis.pcall('XADD', KEYS[i], 'MAXLEN', '~', ARGV[1], '*', 'id', ARGV[at],
-                'outcome', ARGV[at + 1], 'reason', ARGV[at + 2], 'first', ARGV[at + 3], 'last', ARGV[at + 4])
+            local at = 2 + (i - 1) * 6
+            local entry = {'id', ARGV[at], 'outcome', ARGV[at + 1], 'reason', ARGV[at + 2], 'first', ARGV[at + 3],
+                'last', ARGV[at + 4]}
+            if ARGV[at + 5] ~= '' then
+                entry[11], entry[12] = 'traceparent', ARGV[at + 5]
+            end
+            local reply = redis.pcall('XADD', KEYS[i], 'MAXLEN', '~', ARGV[1], '*', unpack(entry))
             if type(reply) == 'table' and reply.err then failed = failed + 1 end
         end
         return failed",
@@ -86,6 +91,8 @@ pub struct Reply {
     pub reason: String,
     /// Positions of its first and last event.
     pub positions: Option<(u64, u64)>,
+    /// The job's trace context, or empty.
+    pub traceparent: String,
 }
 
 /// A job that goes to the dead letters.
@@ -145,7 +152,7 @@ impl Broker {
                 let position = |position: Option<u64>| position.map_or(String::new(), |position| position.to_string());
                 call.key(&reply.stream).arg(reply.job.to_string()).arg(&reply.outcome).arg(&reply.reason);
                 call.arg(position(reply.positions.map(|(first, _)| first)));
-                call.arg(position(reply.positions.map(|(_, last)| last)));
+                call.arg(position(reply.positions.map(|(_, last)| last))).arg(&reply.traceparent);
             }
             failed += call.invoke_async::<u64>(&mut self.connection()).await?;
         }

@@ -7,7 +7,7 @@ mod settle;
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
@@ -20,6 +20,7 @@ use crate::domain::{AggregateId, Domain, Targets};
 use crate::job::{self, Dead, DeadCode, Entry, EntryId, Job};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::plan::{Limits, Plan, Planned, Terms, Waiting};
+use crate::spans::Spans;
 use crate::stream::{Broker, BrokerError};
 
 /// What the dispatcher goes by.
@@ -49,8 +50,9 @@ pub struct Dispatcher<D: Domain> {
     hand: Hand,
     lifecycle: Lifecycle,
     settings: Settings,
+    spans: Spans,
     plan: Plan<Job<D>>,
-    running: JoinSet<Ended<D>>,
+    running: JoinSet<(Instant, Ended<D>)>,
     settling: JoinSet<()>,
     resolving: JoinSet<HashMap<AggregateId, D::State>>,
     in_flight_jobs: usize,
@@ -69,13 +71,21 @@ pub struct Drained {
 
 impl<D: Domain> Dispatcher<D> {
     /// A dispatcher with nothing to do yet.
-    pub fn new(engine: Arc<Engine<D>>, broker: Broker, hand: Hand, lifecycle: Lifecycle, settings: Settings) -> Self {
+    pub fn new(
+        engine: Arc<Engine<D>>,
+        broker: Broker,
+        hand: Hand,
+        lifecycle: Lifecycle,
+        settings: Settings,
+        spans: Spans,
+    ) -> Self {
         Self {
             engine,
             broker,
             hand,
             lifecycle,
             settings,
+            spans,
             plan: Plan::new(settings.terms),
             running: JoinSet::new(),
             settling: JoinSet::new(),
@@ -156,14 +166,16 @@ impl<D: Domain> Dispatcher<D> {
             self.in_flight_jobs += batch.len();
             let (engine, broker) = (self.engine.clone(), self.broker.clone());
             self.running.spawn(async move {
-                match count_starts(&broker, &mut batch).await {
+                let began = Instant::now();
+                let ended = match count_starts(&broker, &mut batch).await {
                     Ok(()) => batch::run(&engine, batch).await,
                     Err(error) => {
-                        tracing::warn!(%error, jobs = batch.len(), "the start of claimed jobs cannot be counted; they wait");
+                        tracing::warn!(%error, batch.jobs = batch.len(), "the start of claimed jobs cannot be counted; they wait");
                         let back = batch.into_iter().map(|planned| (planned, Back::Unavailable)).collect();
                         Ended { settled: Vec::new(), back, busy: Vec::new() }
                     }
-                }
+                };
+                (began, ended)
             });
         }
     }
@@ -199,9 +211,18 @@ impl<D: Domain> Dispatcher<D> {
     }
 
     /// Frees what an ended batch held, and has its settled jobs told to the broker beside the next batch.
-    fn end(&mut self, ended: Ended<D>) {
+    fn end(&mut self, (began, ended): (Instant, Ended<D>)) {
+        let jobs = ended.settled.len() + ended.back.len();
         let now = Instant::now();
-        self.in_flight_jobs -= ended.settled.len() + ended.back.len();
+        let took = now.duration_since(began);
+        tracing::debug!(
+            batch.jobs = jobs,
+            batch.settled = ended.settled.len(),
+            batch.put_back = ended.back.len(),
+            batch.ms = took.as_secs_f64() * 1e3,
+            "a batch ended"
+        );
+        self.in_flight_jobs -= jobs;
         for settled in &ended.settled {
             self.plan.finish(settled.planned.id, &settled.planned.aggregates, now);
         }
@@ -215,8 +236,10 @@ impl<D: Domain> Dispatcher<D> {
         }
         self.leave_alone(&ended.busy, now);
         if !ended.settled.is_empty() {
+            let ended_at = SystemTime::now();
+            let batch = settle::Batch { jobs, began: ended_at - took, ended: ended_at };
             let (engine, broker, hand) = (self.engine.clone(), self.broker.clone(), self.hand.clone());
-            self.settling.spawn(settle::settle(engine, broker, hand, ended.settled));
+            self.settling.spawn(settle::settle(engine, broker, hand, self.spans.clone(), batch, ended.settled));
         }
     }
 

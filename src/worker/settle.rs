@@ -2,19 +2,38 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::Hand;
 use crate::batch::{Engine, Fate, Incidents, Settled};
 use crate::domain::Domain;
 use crate::job::{DeadCode, EntryId};
+use crate::spans::{JobSpan, Spans};
 use crate::stream::{Broker, BrokerError, DeadLetter, Postponed, Reply};
 
 /// How often each step is tried. What fails for longer stays pending, and is recognised by its receipt when it is claimed.
 const TRIES: u32 = 5;
 
+/// The batch in which jobs came to their end.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// How many jobs it had.
+    pub jobs: usize,
+    /// When it began.
+    pub began: SystemTime,
+    /// When it ended.
+    pub ended: SystemTime,
+}
+
 /// Replies, then acknowledges, dead-letters or postpones each entry. Afterwards none of them is in hand.
-pub async fn settle<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, hand: Hand, settled: Vec<Settled<D>>) {
+pub async fn settle<D: Domain>(
+    engine: Arc<Engine<D>>,
+    broker: Broker,
+    hand: Hand,
+    spans: Spans,
+    batch: Batch,
+    settled: Vec<Settled<D>>,
+) {
     reply(&engine, &broker, &settled).await;
     let mut done: BTreeMap<Arc<str>, Vec<EntryId>> = BTreeMap::new();
     let mut moved = HashSet::new();
@@ -44,6 +63,7 @@ pub async fn settle<D: Domain>(engine: Arc<Engine<D>>, broker: Broker, hand: Han
         hand.let_go(&planned.job.stream, planned.job.entry);
     }
     count(&engine, &settled, &moved);
+    tell(&spans, batch, &settled);
 }
 
 async fn reply<D: Domain>(engine: &Engine<D>, broker: &Broker, settled: &[Settled<D>]) {
@@ -57,6 +77,7 @@ async fn reply<D: Domain>(engine: &Engine<D>, broker: &Broker, settled: &[Settle
                 outcome: told.outcome.clone(),
                 reason: told.reason.clone().unwrap_or_default(),
                 positions: told.positions,
+                traceparent: planned.job.origin.traceparent.clone().unwrap_or_default(),
             })
         })
         .collect();
@@ -106,7 +127,52 @@ fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>], moved: &HashSet<
         if let (true, Fate::Bury { .. }, Some(reason)) = (has_moved, fate, &told.reason) {
             let code = DeadCode::ALL.into_iter().find(|code| reason.starts_with(code.as_str()));
             engine.metrics.dead_lettered(queue, code.unwrap_or(DeadCode::Malformed));
-            tracing::warn!(job.id = %job.id, queue, reason = %reason, "a job went to the dead letters");
+            tracing::warn!(
+                job.id = %job.id,
+                "job.type" = job.job_type.unwrap_or("other"),
+                job.reason = reason.as_str(),
+                aggregate.id = job.subject.as_ref().map(ToString::to_string),
+                traceparent = job.origin.traceparent.as_deref(),
+                queue,
+                "a job went to the dead letters"
+            );
         }
+    }
+}
+
+/// Tells the log and the tracer of each job that has ended: its end is durable, whatever the broker was told.
+fn tell<D: Domain>(spans: &Spans, batch: Batch, settled: &[Settled<D>]) {
+    let logged = tracing::enabled!(tracing::Level::TRACE);
+    if !logged && !spans.are_on() {
+        return;
+    }
+    for Settled { planned, label, told, fate } in settled {
+        let job = &planned.job;
+        if matches!(fate, Fate::Postpone { .. }) {
+            continue;
+        }
+        tracing::trace!(
+            job.id = %job.id,
+            "job.type" = job.job_type.unwrap_or("other"),
+            job.outcome = label.as_str(),
+            job.reason = told.reason.as_deref(),
+            aggregate.id = job.subject.as_ref().map(ToString::to_string),
+            traceparent = job.origin.traceparent.as_deref(),
+            queue = &*job.stream,
+            "a job ended"
+        );
+        spans.record(&JobSpan {
+            id: job.id,
+            job_type: job.job_type,
+            aggregate: job.subject.as_ref(),
+            queue: &job.stream,
+            entry: job.entry,
+            outcome: label.as_str(),
+            reason: told.reason.as_deref(),
+            batch_jobs: batch.jobs,
+            traceparent: job.origin.traceparent.as_deref(),
+            began: batch.began,
+            ended: batch.ended,
+        });
     }
 }

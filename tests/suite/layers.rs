@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 /// Ranks, lowest first: a module imports only from its own rank's earlier modules' ranks.
 const RANKS: [&[&str]; 5] = [
     &["domain", "job", "plan", "config", "metrics", "lifecycle", "fail"],
-    &["store", "projection", "stream", "lock"],
+    &["store", "projection", "stream", "lock", "spans"],
     &["batch"],
     &["worker"],
-    &["app", "cli", "connect", "dev", "http", "signals", "telemetry", "main", "lib"],
+    &["app", "cli", "connect", "dev", "http", "reload", "signals", "telemetry", "main", "lib"],
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

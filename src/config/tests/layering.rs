@@ -106,3 +106,33 @@ fn the_effective_values_load_again() {
     let again = load_all(Some(&text), REQUIRED, &[]).unwrap();
     assert_eq!(again, config);
 }
+
+#[test]
+fn changes_name_the_keys_that_differ_also_those_of_secrets() {
+    let before = with(&[]).unwrap();
+    assert!(before.changes(&before.clone()).is_empty());
+    let other = [
+        ("DATABASE_URL", "mysql://shop:other@db:3306/shop"),
+        ("REDIS_URL", REDIS),
+        ("LOCKKEEPER_LOG_LEVEL", "debug"),
+        ("LOCKKEEPER_STREAM_NAMES", "a,b"),
+    ];
+    let after = load_all(None, &other, &[]).unwrap();
+    let paths: Vec<_> = before.changes(&after).into_iter().map(|key| key.path).collect();
+    assert_eq!(paths, ["database.url", "stream.names", "log.level"], "{before:?}");
+}
+
+#[test]
+fn listen_needs_nothing_else_and_minds_only_itself() {
+    let listen_of = |file: Option<&str>, env: &[(&str, &str)]| {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        listen(file, env, std::iter::empty::<(&str, String)>()).map_err(|problems| problems.to_string())
+    };
+    let text = |result: Result<std::net::SocketAddr, String>| result.map(|address| address.to_string());
+    assert_eq!(text(listen_of(None, &[])), Ok("127.0.0.1:9464".to_owned()));
+    let file = "[http]\nlisten = '0.0.0.0:1'\n[lock]\nttl_ms = 'x'\n";
+    assert_eq!(text(listen_of(Some(file), &[("LOCKKEEPER_NONSENSE", "1")])), Ok("0.0.0.0:1".to_owned()));
+    let wrong = listen_of(None, &[("LOCKKEEPER_HTTP_LISTEN", "everywhere")]).unwrap_err();
+    assert!(wrong.starts_with("http.listen") && !wrong.contains('\n'), "{wrong}");
+    assert!(listen_of(Some("[http"), &[]).unwrap_err().starts_with("the file"));
+}

@@ -151,11 +151,16 @@ impl Process {
         }
     }
 
-    /// The last lines of what the process has written since this start.
-    pub fn last_words(&self) -> String {
+    /// All that the process has written since this start.
+    pub fn words(&self) -> String {
         let bytes = fs::read(self.folder.log(&self.name)).unwrap_or_default();
         let start = usize::try_from(self.log_start).unwrap_or(usize::MAX).min(bytes.len());
-        let text = String::from_utf8_lossy(&bytes[start..]);
+        String::from_utf8_lossy(&bytes[start..]).into_owned()
+    }
+
+    /// The last lines of it.
+    pub fn last_words(&self) -> String {
+        let text = self.words();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
