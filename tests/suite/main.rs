@@ -4,6 +4,7 @@ mod decide;
 mod delivery;
 mod engine;
 mod input;
+mod interop;
 mod layers;
 mod letters;
 mod load;
