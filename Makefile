@@ -1,7 +1,7 @@
 # `make` lists the targets. `make demo` and `make test` do all the set-up themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-producers setup-peers setup-faults demo dev build test otlp faults fmt lint
+.PHONY: help setup setup-producers setup-peers setup-faults demo dev build test otlp faults bench fmt lint
 
 # Debian keeps database servers in sbin, which is not on the PATH of most users.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
@@ -78,10 +78,13 @@ setup-faults:
 faults: setup setup-faults ## Break everything under load, and prove the invariants (LOCKKEEPER_FAULTS_ONLY=1,5 runs some)
 	LOCKKEEPER_FAULTS=all $(CARGO) test --locked --test faults
 
+bench: setup ## Measure on throwaway servers, beside peers (ARGS="locks --json" for a script)
+	$(CARGO) run --locked --release -- bench $(or $(ARGS),locks)
+
 fmt: ## Format the code
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 lint: ## Check format, clippy and documentation, warnings denied
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items

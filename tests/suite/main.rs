@@ -1,5 +1,6 @@
 //! The daemon against real servers. Each test has a database, a stream and ids of its own.
 
+mod bench;
 mod decide;
 mod delivery;
 mod engine;
