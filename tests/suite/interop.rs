@@ -7,6 +7,7 @@
 mod node;
 mod nodes;
 mod peer;
+mod turns;
 
 use std::time::Duration;
 
