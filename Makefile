@@ -1,7 +1,7 @@
 # `make` lists the targets. `make demo` and `make test` do all the set-up themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-producers setup-faults demo dev build test otlp faults fmt lint
+.PHONY: help setup setup-producers setup-peers setup-faults demo dev build test otlp faults bench fmt lint
 
 # Debian keeps database servers in sbin, which is not on the PATH of most users.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
@@ -9,6 +9,7 @@ export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 CARGO := cargo
 NODE_PRODUCER := examples/producers/node
 PYTHON_PRODUCER := target/producers-venv
+NODE_PEERS := tests/peers/node
 
 # Installs the packages in $$missing, or says what to install where there is no apt-get. RUNLEVEL=1 asks the packages
 # not to start their services: lockkeeper starts servers of its own, and a service that runs all the same does no harm.
@@ -46,6 +47,13 @@ setup-producers: ## Install what the Node and Python producer examples need, for
 	python3 -m venv --clear $(PYTHON_PRODUCER) && \
 	$(PYTHON_PRODUCER)/bin/pip install --quiet --disable-pip-version-check -r examples/producers/python/requirements.txt
 
+setup-peers: ## Install the lock clients in Node that ours is tested against
+	@missing=; \
+	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
+	$(install_missing)
+	@if [ -d $(NODE_PEERS)/node_modules/redlock ]; then exit 0; fi; \
+	cd $(NODE_PEERS) && npm ci --no-audit --no-fund
+
 demo: setup ## Watch thousands of orders flow, then a verdict (ARGS=--chaos for a harder one)
 	$(CARGO) run --locked --release -- demo $(ARGS)
 
@@ -55,7 +63,7 @@ dev: setup ## Run throwaway servers and a daemon until Ctrl-C (ARGS="--keep DIR"
 build: ## Build the release binary
 	$(CARGO) build --locked --release
 
-test: setup setup-producers ## Run all tests, on servers of their own (ARGS=NAME runs some)
+test: setup setup-producers setup-peers ## Run all tests, on servers of their own (ARGS=NAME runs some)
 	$(CARGO) test --locked $(ARGS)
 
 otlp: setup ## Check and test the export of spans, a cargo feature
@@ -70,10 +78,13 @@ setup-faults:
 faults: setup setup-faults ## Break everything under load, and prove the invariants (LOCKKEEPER_FAULTS_ONLY=1,5 runs some)
 	LOCKKEEPER_FAULTS=all $(CARGO) test --locked --test faults
 
+bench: setup ## Measure on throwaway servers, beside peers (ARGS="locks --json" for a script)
+	$(CARGO) run --locked --release -- bench $(or $(ARGS),locks)
+
 fmt: ## Format the code
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 lint: ## Check format, clippy and documentation, warnings denied
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items

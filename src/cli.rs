@@ -77,6 +77,8 @@ enum Command {
     Demo(dev::Demo),
     /// Keep throwaway servers and a daemon running until Ctrl-C, to try things out
     Dev(dev::Dev),
+    /// Measure on throwaway servers, beside peers
+    Bench(dev::Bench),
 }
 
 /// Machine-readable output.
@@ -209,6 +211,9 @@ async fn run(cli: Cli, matches: &ArgMatches) -> Result<u8, Failed> {
             dev::demo(demo).await.map_err(|error| Failed::new(exit::UNAVAILABLE, format!("{error:#}")))
         }
         Command::Dev(dev) => dev::dev(dev).await.map_err(|error| Failed::new(exit::UNAVAILABLE, format!("{error:#}"))),
+        Command::Bench(bench) => {
+            dev::bench(bench).await.map_err(|error| Failed::new(exit::UNAVAILABLE, format!("{error:#}")))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
-//! Throwaway servers, and what is shown on them: `dev` and `demo`.
+//! Throwaway servers, and what is shown and measured on them: `dev`, `demo` and `bench`.
 
 pub mod audit;
+mod bench;
 mod daemon;
 mod demo;
 pub mod proxy;
@@ -14,6 +15,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+pub use self::bench::{Bench, bench};
 use self::daemon::{Daemon, program};
 pub use self::demo::{Demo, demo};
 use self::servers::{DATABASE, Options, Servers, own_variables};

@@ -1,9 +1,11 @@
 //! The daemon against real servers. Each test has a database, a stream and ids of its own.
 
+mod bench;
 mod decide;
 mod delivery;
 mod engine;
 mod input;
+mod interop;
 mod layers;
 mod letters;
 mod load;

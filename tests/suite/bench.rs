@@ -1,0 +1,51 @@
+//! The bench's own contender, told what to do as `bench locks` tells it.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use lockkeeper::dev::servers::{Folder, RedisServer};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Command;
+
+/// A node that forgets its locks with a restart may not vote when it is young; this one remembers.
+const PERSISTENT: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+
+#[tokio::test]
+async fn our_contender_locks_as_many_keys_as_it_says() {
+    let folder = Folder::temporary().expect("a temporary folder");
+    let node = RedisServer::start(&folder, "lock", PERSISTENT).await.expect("a lock node");
+    let mut contender = Command::new(Path::new(env!("CARGO_BIN_EXE_lockkeeper")))
+        .args(["bench", "contend"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary runs");
+    let mut commands = contender.stdin.take().expect("it is piped");
+    let mut answers = BufReader::new(contender.stdout.take().expect("it is piped")).lines();
+    let task = json!({
+        "nodes": [node.url()], "tasks": 4, "keys": 3, "ttl_ms": 60_000, "node_timeout_ms": 20_000, "millis": 100,
+    });
+    commands.write_all(format!("{task}\n").as_bytes()).await.expect("it reads");
+    assert_eq!(answers.next_line().await.expect("it answers").as_deref(), Some("ready"));
+    let client = redis::Client::open(node.url()).expect("a valid URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("the node answers");
+    let calls = async |connection: &mut redis::aio::MultiplexedConnection| {
+        let stats: String = redis::cmd("INFO").arg("commandstats").query_async(connection).await.expect("INFO");
+        let set =
+            stats.lines().find_map(|line| line.strip_prefix("cmdstat_set:calls=")?.split(',').next()?.parse().ok());
+        set.unwrap_or(0_u64)
+    };
+    let before = calls(&mut connection).await;
+    commands.write_all(b"go\n").await.expect("it reads");
+    let answer = answers.next_line().await.expect("it answers").expect("it has figures");
+    let done: Value = serde_json::from_str(&answer).expect("figures in JSON");
+    let cycles = done["cycles"].as_u64().expect("a number");
+    assert!(cycles >= 4 && done["refused"] == 0, "{done}");
+    assert_eq!(calls(&mut connection).await - before, cycles * 3, "the node has set other than what was counted");
+    let left: u64 = redis::cmd("DBSIZE").query_async(&mut connection).await.expect("DBSIZE");
+    assert_eq!(left, 0, "what was acquired is released");
+    drop(commands);
+    assert!(contender.wait().await.expect("it ends").success());
+}
