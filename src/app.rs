@@ -19,6 +19,7 @@ use crate::lock::{self, ExtendError, NodeHealth, Redlock, Report, SetupError};
 use crate::metrics::{Extension, Known, Metrics, NodeState};
 use crate::plan::{Limits, Terms};
 use crate::projection::Projection;
+use crate::retention;
 use crate::spans::Spans;
 use crate::store::{MigrateError, Outage, SchemaState, Store, StoreError};
 use crate::stream::{self, Broker, BrokerError};
@@ -123,11 +124,11 @@ pub fn locks(config: &Config, metrics: Arc<Metrics>) -> Result<Redlock, StartErr
     Ok(Redlock::start(nodes, settings, observer)?)
 }
 
-/// Checks the database's schema, applies pending migrations when `migrate` says so, and makes sure of the grants.
-async fn prepare(store: &Store, migrate: bool) -> Result<(), StartError> {
+/// Checks the database's schema, applies pending migrations when `config` says so, and makes sure of the grants.
+async fn prepare(store: &Store, config: &Config) -> Result<(), StartError> {
     match store.schema().await? {
         SchemaState::Current => {}
-        SchemaState::Behind(_) if migrate => store.migrate().await?,
+        SchemaState::Behind(_) if config.database.migrate => store.migrate().await?,
         SchemaState::Behind(missing) => {
             let text = "migrations are pending and database.migrate is false: run `lockkeeper migrate` first";
             return Err(StartError::Refused(format!("{missing} {text}")));
@@ -137,7 +138,7 @@ async fn prepare(store: &Store, migrate: bool) -> Result<(), StartError> {
             return Err(StartError::Refused(text.to_owned()));
         }
     }
-    Ok(store.check_grants().await?)
+    Ok(store.check_grants(config.retention.receipts.is_some()).await?)
 }
 
 /// Refuses lock nodes that would break the promise of a lock. A node that does not answer is no reason not to start: it is
@@ -207,7 +208,7 @@ async fn connect_all<D: Domain>(
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     metrics.configured(true, now.as_secs_f64());
     let store = store(config).await?;
-    prepare(&store, config.database.migrate).await?;
+    prepare(&store, config).await?;
     let broker = broker(config).await?;
     broker.ensure_groups().await?;
     let locks = locks(config, metrics.clone())?;
@@ -265,6 +266,14 @@ impl<D: Domain> Daemon<D> {
             worker::keep_alive(alive_broker, alive_hand, heartbeat).await;
             "keep_alive"
         });
+        if config.retention.is_on() {
+            let (store, broker, metrics) = (engine.store.clone(), broker.clone(), metrics.clone());
+            let kept = retention::keep(config.clone(), store, broker, metrics, lifecycle.clone());
+            beside.spawn(async move {
+                kept.await;
+                "retention"
+            });
+        }
         let dispatcher = Dispatcher::new(
             engine.clone(),
             broker.clone(),

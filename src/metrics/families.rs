@@ -159,6 +159,14 @@ families! {
     POOL_MAX = Gauge, Count, "lockkeeper_db_pool_max_connections", [],
         "Configured limit of database connections.";
 
+    // Retention
+    RETENTION_DELETED = Counter, Count, "lockkeeper_retention_deleted_total", ["what"],
+        "Receipts, dead letters and reply streams that were old and are gone.";
+    RETENTION_FAILURES = Counter, Count, "lockkeeper_retention_failures_total", [],
+        "Looks for what is old that stopped before their end.";
+    RETENTION_DONE = Gauge, UnixSeconds, "lockkeeper_retention_last_done_timestamp_seconds", [],
+        "When this process last looked for what is old, Unix time.";
+
     // Process
     STATE = Gauge, Flag, "lockkeeper_state", ["state"],
         "1 for the state that the process is in, else 0.";

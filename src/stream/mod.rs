@@ -44,6 +44,11 @@ pub fn finished(stream: &str) -> String {
     format!("{stream}:finished")
 }
 
+/// The name of the key that says whose turn it is to look for what is old.
+fn retention(stream: &str) -> String {
+    format!("{stream}:retention")
+}
+
 /// The name of the sorted set that holds `stream`'s jobs that are not due.
 pub fn scheduled(stream: &str) -> String {
     format!("{stream}:scheduled")
@@ -155,6 +160,14 @@ impl Broker {
             }
         }
         Ok(created)
+    }
+
+    /// True for one of all daemons that ask within `interval`: it is its turn to look for what is old.
+    pub async fn take_turn(&self, interval: Duration) -> Result<bool, BrokerError> {
+        let Some(first) = self.settings.names.first() else { return Ok(false) };
+        let mut command = redis::cmd("SET");
+        command.arg(retention(first)).arg(&*self.consumer).arg("NX").arg("PX").arg(interval.as_millis() as u64);
+        Ok(command.query_async::<Option<String>>(&mut self.connection()).await?.is_some())
     }
 
     /// A reader with a connection of its own: it blocks, and it must never be cancelled.
