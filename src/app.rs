@@ -1,6 +1,7 @@
 //! The composition root: builds the parts, starts the loops, and drains them in order.
 
 mod farewell;
+mod watch;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::batch::{BrokerClock, Cache, Engine, Incidents};
+use crate::batch::{BrokerClock, Cache, Deciding, Engine, Incidents, Newest};
 use crate::config::Config;
 use crate::connect::{self, ClientError};
 use crate::domain::Domain;
@@ -230,7 +231,11 @@ async fn connect_all<D: Domain>(
         clock,
         metrics,
         incidents: Incidents::default(),
+        deciding: Deciding::default(),
+        newest: Newest::default(),
     });
+    watch::watch(&engine, config.batch.decide_timeout)
+        .map_err(|error| StartError::Unavailable(format!("no thread can be started: {error}")))?;
     let hand = Hand::new(config.stream.prefetch, config.stream.prefetch_bytes as usize);
     Ok(Daemon { engine, broker, hand, lifecycle, listener, spans })
 }
@@ -248,6 +253,7 @@ impl<D: Domain> Daemon<D> {
             "http"
         });
         beside.spawn(sample(engine.clone(), broker.clone(), lifecycle.clone(), config.database.max_connections));
+        beside.spawn(follow_head(engine.clone()));
         metrics.state("running");
 
         let (sender, entries) = mpsc::unbounded_channel();
@@ -373,6 +379,18 @@ async fn watch_over(
         () = tokio::time::sleep(limit) => End::Overrun,
     };
     (end, drained)
+}
+
+/// Looks every few seconds whether the database still has what it had: an idle daemon must not go by states that rest on
+/// commits which are gone.
+async fn follow_head<D: Domain>(engine: Arc<Engine<D>>) -> &'static str {
+    loop {
+        let known = engine.newest.get();
+        if let Ok(head) = engine.store.sequence().await {
+            engine.note_head(known, head);
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
 }
 
 /// Samples what needs a question to be known, off the path of the jobs.

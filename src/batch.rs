@@ -5,10 +5,12 @@
 
 mod clock;
 mod decide;
+mod deciding;
 mod ending;
 mod incidents;
 mod load;
 mod locks;
+mod newest;
 mod rows;
 
 use std::collections::{HashMap, HashSet};
@@ -21,9 +23,11 @@ use rows::transaction;
 
 pub use clock::BrokerClock;
 pub use decide::{Decided, ID_REUSED, Known, VERSION_MISMATCH, Verdict, decide};
+pub use deciding::Deciding;
 pub use ending::{Fate, Settled, Told};
 pub use incidents::Incidents;
 pub use load::{Cache, load_sources};
+pub use newest::Newest;
 
 use crate::domain::{AggregateId, Domain};
 use crate::fail;
@@ -52,6 +56,10 @@ pub struct Engine<D: Domain> {
     pub metrics: Arc<Metrics>,
     /// Keeps an outage from filling the log.
     pub incidents: Incidents,
+    /// Decisions under way.
+    pub deciding: Deciding,
+    /// The newest position that is known to be committed.
+    pub newest: Newest,
 }
 
 /// How often a batch is decided again before it goes back to the plan.
@@ -180,10 +188,9 @@ async fn attempt_once<D: Domain>(
     let aggregates: HashSet<_> = jobs.iter().flat_map(|planned| planned.aggregates.iter().cloned()).collect();
     let (ids, aggregates): (Vec<_>, Vec<_>) = (ids.into_iter().collect(), aggregates.into_iter().collect());
     let known = load::load(engine, &ids, &aggregates).await?;
-    for job in jobs.iter().map(|planned| &planned.job).filter(|job| job.work.is_ok()) {
-        fail::point("decide", job.subject.as_ref().map_or("", |subject| &subject.id));
-    }
+    let begun = engine.deciding.begin(jobs.iter().map(|planned| planned.job.entry));
     let decided = decide(jobs, known, engine.clock.now_ms());
+    drop(begun);
     let transaction = transaction(engine, jobs, &decided);
     let committed = commit(engine, locks, &transaction).await?;
     fail::point("committed", "");
@@ -214,7 +221,7 @@ async fn commit<D: Domain>(
     let packet = transaction.packet(engine.max_packet)?;
     let connection = engine.store.connection().await?;
     locks.check()?;
-    let started = Instant::now();
+    let (started, known) = (Instant::now(), engine.newest.get());
     let result = connection.commit(packet).await;
     let outcome = match &result {
         Ok(_) => "ok",
@@ -226,7 +233,9 @@ async fn commit<D: Domain>(
         let mut counts: HashMap<&'static str, u64> = HashMap::new();
         transaction.events.iter().for_each(|append| *counts.entry(append.event.event_type).or_default() += 1);
         counts.into_iter().for_each(|(event_type, count)| engine.metrics.events(event_type, count));
-        engine.metrics.head(committed.base + transaction.events.len() as u64);
+        // What this transaction adds says nothing of what the database had.
+        engine.note_head(known, committed.base);
+        engine.note_head(0, committed.base + transaction.events.len() as u64);
     }
     Ok(result?)
 }

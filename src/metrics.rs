@@ -156,7 +156,7 @@ impl Metrics {
             self.add(&JOBS_SCHEDULED, [("queue", queue.as_str())], 0);
         }
         event_types.iter().for_each(|event_type| self.add(&EVENTS_APPENDED, [("event_type", *event_type)], 0));
-        for family in [&REPLY_ERRORS, &IDS_REUSED, &COMMIT_UNKNOWN, &RETENTION_FAILURES] {
+        for family in [&REPLY_ERRORS, &IDS_REUSED, &COMMIT_UNKNOWN, &RETENTION_FAILURES, &WENT_BACK] {
             self.add(family, [], 0);
         }
         for what in ["receipts", "dead_letters", "reply_streams"] {
@@ -262,6 +262,11 @@ impl Metrics {
     /// The newest committed position.
     pub fn head(&self, position: u64) {
         self.set(&HEAD_POSITION, [], position as f64);
+    }
+
+    /// The database has lost commits that it had confirmed.
+    pub fn went_back(&self) {
+        self.add(&WENT_BACK, [], 1);
     }
 
     /// A guard refused a transaction.

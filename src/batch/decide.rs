@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::domain::{AggregateId, Domain, NewEvent, Rejection, States, Targets};
+use crate::fail;
 use crate::job::{Dead, DeadCode, Fingerprint, Job, JobId};
 use crate::plan::Planned;
 use crate::store::StoredReceipt;
@@ -172,7 +173,11 @@ impl<D: Domain> Deciding<D> {
     /// The domain's code runs here. A panic in it is a bug that costs this one job.
     fn run(&mut self, index: usize, planned: &Planned<Job<D>>, command: &D::Command) -> Verdict {
         let states = &self.decided.states;
-        let attempt = catch_unwind(AssertUnwindSafe(|| decide_one::<D>(states, &planned.aggregates, command)));
+        let subject = planned.job.subject.as_ref().map_or("", |subject| &subject.id);
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            fail::point("decide", subject);
+            decide_one::<D>(states, &planned.aggregates, command)
+        }));
         let (events, evolved) = match attempt {
             Ok(Ok(Ok(decision))) => decision,
             Ok(Ok(Err(Rejection(reason)))) => return Verdict::Rejected(reason),

@@ -23,6 +23,11 @@ impl<D: Domain> Cache<D> {
         Self(Mutex::new(LruCache::new(capacity)))
     }
 
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
     /// The version and state of `aggregate`, if it is here.
     pub fn get(&self, aggregate: &AggregateId) -> Option<(u64, D::State)> {
         self.lock().get(aggregate).cloned()

@@ -83,6 +83,7 @@ fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section>
                 ("max_bytes", Value::from(batch.max_bytes)),
                 ("in_flight", Value::from(batch.in_flight)),
                 ("cache", Value::from(batch.cache)),
+                ("decide_timeout_ms", millis(batch.decide_timeout)),
             ],
         ),
         ("http", vec![("listen", text(&http.listen))]),

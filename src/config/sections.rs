@@ -175,6 +175,8 @@ pub struct Batch {
     pub in_flight: u32,
     /// Aggregate states kept in memory.
     pub cache: u32,
+    /// How long the decision of a batch may take.
+    pub decide_timeout: Duration,
 }
 
 impl Batch {
@@ -184,6 +186,7 @@ impl Batch {
             max_bytes: layers.bytes("batch.max_bytes", 1_024..=64 << 20),
             in_flight: layers.count("batch.in_flight", 1..=64),
             cache: layers.count("batch.cache", 1..=10_000_000),
+            decide_timeout: layers.millis("batch.decide_timeout_ms", 100..=3_600_000),
         }
     }
 }

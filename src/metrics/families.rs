@@ -154,6 +154,8 @@ families! {
         "Times the database could not be used, by class.";
     HEAD_POSITION = Gauge, Count, "lockkeeper_store_head_position", [],
         "The newest position this process has committed.";
+    WENT_BACK = Counter, Count, "lockkeeper_store_went_back_total", [],
+        "Times the database had lost commits that it had confirmed, as after a failover.";
     POOL = Gauge, Count, "lockkeeper_db_pool_connections", ["state"],
         "Database connections, by state.";
     POOL_MAX = Gauge, Count, "lockkeeper_db_pool_max_connections", [],

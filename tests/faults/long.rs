@@ -1,0 +1,138 @@
+//! What must hold for long: a hundred restarts in turn, and a database that is away for a minute.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, Row};
+
+use crate::load::{ITEMS, Job};
+use crate::site::Site;
+use crate::world::eventually;
+
+/// How soon the jobs of a daemon that drains have run.
+const HANDED_OVER: Duration = Duration::from_secs(1);
+
+/// The ids of the jobs that a consumer holds. KEYS: stream. ARGV: consumer.
+const HELD: &str = "local jobs = {} \
+    for _, row in ipairs(redis.call('XPENDING', KEYS[1], 'lockkeeper', '-', '+', 5000, ARGV[1])) do \
+        local entry = redis.call('XRANGE', KEYS[1], row[1], row[1])[1] \
+        if entry then for i = 1, #entry[2], 2 do \
+            if entry[2][i] == 'id' then jobs[#jobs + 1] = entry[2][i + 1] end end end \
+    end return jobs";
+
+/// Two daemons, restarted in turn while they have much to do.
+pub async fn restarted_in_turn(site: &mut Site) {
+    site.under_load().await;
+    let mut names = vec![consumer_beside(site, &[]).await];
+    site.daemon(&[]).await;
+    names.push(consumer_beside(site, &names).await);
+    let (mut worst, mut handed, mut measured) = (Duration::ZERO, 0, 0);
+    for restart in 0..100 {
+        let (leaves, stays) = (restart % 2, (restart + 1) % 2);
+        let jobs = burst(site, 60);
+        site.push(&jobs).await;
+        let held = eventually("the daemon that leaves has jobs in hand", async || {
+            let held = held_by(site, &names[leaves]).await;
+            (!held.is_empty()).then_some(held)
+        })
+        .await;
+        let leaving_since = now(site).await;
+        assert_eq!(site.daemons[leaves].terminate().await, Some(0), "restart {restart}");
+        let log = site.daemons[leaves].process.last_words();
+        assert!(log.contains("end=Drained"), "{log}");
+        handed += number_after(&log, "handed_back=");
+        for job in &held {
+            site.world.receipt(lockkeeper::job::JobId::from_text(job)).await;
+        }
+        worst = worst.max(last_receipt_after(site, &held, leaving_since).await);
+        measured += held.len();
+        site.daemons[leaves] = site.world.daemon(&Site::settings(&[])).await;
+        names[leaves] = consumer_beside(site, &names[stays..=stays]).await;
+    }
+    println!(
+        "    {measured} jobs were in hand at 100 drains, {handed} of them handed back; the last ran {worst:?} later"
+    );
+    site.recovery = Some(worst);
+    assert!(handed > 0, "no drain had anything to hand back");
+    assert!(worst < HANDED_OVER, "a job of a drained daemon ran only {worst:?} later");
+}
+
+fn burst(site: &Site, times: u32) -> Vec<Job> {
+    let restock = |number| Job::new("item.restock", &site.world.id(format!("item{number}")), r#"{"quantity":1}"#);
+    (0..times).flat_map(|_| (0..ITEMS).map(restock)).collect()
+}
+
+/// The name of the consumer that is not one of `known`.
+async fn consumer_beside(site: &Site, known: &[String]) -> String {
+    eventually("the daemon's consumer has a name", async || {
+        let consumers: Vec<HashMap<String, redis::Value>> =
+            site.world.redis_do(&["XINFO", "CONSUMERS", &site.world.stream, "lockkeeper"]).await;
+        let names = consumers.into_iter().filter_map(|mut info| redis::from_redis_value(info.remove("name")?).ok());
+        let mut new = names.filter(|name: &String| !known.contains(name));
+        // Two strangers: the one that has left is still to be removed.
+        new.next().filter(|_| new.next().is_none())
+    })
+    .await
+}
+
+async fn held_by(site: &Site, consumer: &str) -> Vec<String> {
+    site.world.redis_do(&["EVAL", HELD, "1", &site.world.stream, consumer]).await
+}
+
+/// The database's clock, in microseconds.
+async fn now(site: &Site) -> i64 {
+    let text = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)";
+    sqlx::raw_sql(text).fetch_one(&mut site.root().await).await.expect("the time").get(0)
+}
+
+/// How long after `since` the last of these jobs was committed.
+async fn last_receipt_after(site: &Site, jobs: &[String], since: i64) -> Duration {
+    let ids: Vec<String> = jobs.iter().map(|job| format!("0x{}", job.replace('-', ""))).collect();
+    let text = format!(
+        "SET time_zone = '+00:00'; SELECT CAST(UNIX_TIMESTAMP(MAX(recorded_at)) * 1000000 AS SIGNED) FROM receipts \
+         WHERE job_id IN ({})",
+        ids.join(",")
+    );
+    let last: i64 =
+        sqlx::raw_sql(AssertSqlSafe(text)).fetch_one(&mut site.root().await).await.expect("the last receipt").get(0);
+    Duration::from_micros(u64::try_from(last - since).unwrap_or(0))
+}
+
+fn number_after(log: &str, name: &str) -> u64 {
+    let rest = log.rsplit(name).next().unwrap_or_default();
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0)
+}
+
+/// No database for a minute while jobs keep coming in.
+pub async fn minute_without_database(site: &mut Site) {
+    site.under_load().await;
+    let log_before = site.logs().len();
+    site.servers.database.kill();
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(60) {
+        site.not_ready("database").await;
+        let (_, pending) = site.world.left().await;
+        assert!(pending <= 2048, "{pending} entries are in hand: reading goes on without a database");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let seconds = since.elapsed().as_secs();
+    calm(&site.logs()[log_before..], seconds);
+    let (waiting, _) = site.world.left().await;
+    site.servers.database.restart().await.expect("the database starts again");
+    site.resumed().await;
+    println!("    {waiting} entries had come together");
+    site.settle().await;
+    site.in_order().await;
+}
+
+/// At most one line a second for each cause.
+fn calm(log: &str, seconds: u64) {
+    let mut lines: HashMap<String, u64> = HashMap::new();
+    for line in log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")) {
+        let text = line.split_once(' ').map_or(line, |(_, text)| text);
+        let cause: String = text.chars().filter(|character| !character.is_ascii_digit()).collect();
+        *lines.entry(cause).or_default() += 1;
+    }
+    let most = lines.into_iter().max_by_key(|(_, count)| *count).unwrap_or_default();
+    assert!(most.1 <= seconds + 2, "{} lines in {seconds} s: {}", most.1, most.0);
+}
