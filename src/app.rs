@@ -289,11 +289,8 @@ impl<D: Domain> Daemon<D> {
             spans.clone(),
         );
         let mut loops: Loops = JoinSet::new();
-        loops.spawn(async move { dispatcher.run(entries).await.map(Some) });
-        loops.spawn(async move {
-            intake.run().await;
-            Ok(None)
-        });
+        loops.spawn(async move { dispatcher.run(entries).await });
+        loops.spawn(async move { Ok(Drained { finished: 0, handed_back: intake.run().await }) });
         let (end, drained) = watch_over(loops, beside, &lifecycle, &metrics, config.drain.timeout).await;
         let abandoned = match end {
             End::Drained => farewell::leave(&broker, &hand).await,
@@ -315,8 +312,8 @@ impl<D: Domain> Daemon<D> {
 /// How long the last spans may take to be exported at the end of a drain, which nobody should wait for.
 const SPANS_LIMIT: Duration = Duration::from_secs(1);
 
-/// The loops that must end with the drain and not before; the dispatcher says what became of the jobs.
-type Loops = JoinSet<Result<Option<Drained>, worker::Broken>>;
+/// The loops that must end with the drain and not before; each says what became of its jobs.
+type Loops = JoinSet<Result<Drained, worker::Broken>>;
 
 fn settings(config: &Config) -> worker::Settings {
     worker::Settings {
@@ -363,8 +360,10 @@ async fn watch_over(
     let finish = async {
         while let Some(ended) = loops.join_next().await {
             match ended {
-                Ok(Ok(None)) => {}
-                Ok(Ok(Some(said))) => drained = said,
+                Ok(Ok(Drained { finished, handed_back })) => {
+                    drained.finished += finished;
+                    drained.handed_back += handed_back;
+                }
                 fault => {
                     tracing::error!(?fault, "a loop ended with a fault");
                     broken = true;

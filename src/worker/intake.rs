@@ -41,16 +41,18 @@ const PROMOTE_COUNT: usize = 100;
 
 impl Intake {
     /// Takes in what quiet consumers left behind, since it is older than everything new; then runs the three loops until
-    /// the daemon drains.
-    pub async fn run(self) {
+    /// the daemon drains. Returns how many entries a last read brought, which were handed back.
+    pub async fn run(self) -> usize {
         if let Err(error) = self.scan().await {
             tracing::warn!(%error, "the entries of quiet consumers cannot be claimed yet");
         }
-        tokio::join!(self.clone().read(), self.clone().claim(), self.promote());
+        let (handed_back, (), ()) = tokio::join!(self.clone().read(), self.clone().claim(), self.promote());
+        handed_back
     }
 
     /// Reads new entries until the daemon drains. What a read brings after that is handed back.
-    async fn read(self) {
+    async fn read(self) -> usize {
+        let mut handed_back = 0;
         let mut reader: Option<Reader> = None;
         let mut failures = Failures::default();
         while self.lifecycle.is_running() {
@@ -79,12 +81,14 @@ impl Intake {
                     if self.lifecycle.is_running() {
                         self.accept(read, &mut room, Source::New);
                     } else {
+                        handed_back += read.len();
                         self.hand_back(read).await;
                     }
                 }
                 Err(error) => self.recover(&error, &mut failures).await,
             }
         }
+        handed_back
     }
 
     /// Looks for entries that somebody has to take over, until the daemon drains.

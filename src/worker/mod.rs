@@ -272,10 +272,10 @@ impl<D: Domain> Dispatcher<D> {
             by_stream.entry(job.stream).or_default().push((job.entry, job.deliveries.unwrap_or(0)));
         }
         for (stream, entries) in &by_stream {
+            entries.iter().for_each(|(id, _)| self.hand.let_go(stream, *id));
             if let Err(error) = self.broker.hand_back(stream, entries).await {
                 tracing::warn!(%error, jobs = entries.len(), "jobs could not be handed back; they are claimed later");
             }
-            entries.iter().for_each(|(id, _)| self.hand.let_go(stream, *id));
         }
         by_stream.values().map(Vec::len).sum()
     }
