@@ -24,7 +24,7 @@ use crate::retention;
 use crate::spans::Spans;
 use crate::store::{MigrateError, Outage, SchemaState, Store, StoreError};
 use crate::stream::{self, Broker, BrokerError};
-use crate::worker::{self, Dispatcher, Drained, Hand, Intake};
+use crate::worker::{self, Dispatcher, Drained, Hand, Intake, Reading};
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -245,8 +245,15 @@ impl<D: Domain> Daemon<D> {
     async fn supervise(self, config: &Config) -> End {
         let Self { engine, broker, hand, lifecycle, listener, spans } = self;
         let (metrics, locks, store) = (engine.metrics.clone(), engine.locks.clone(), engine.store.clone());
-        let endpoints =
-            Endpoints { metrics: metrics.clone(), lifecycle: lifecycle.clone(), broker: broker.clone(), locks, store };
+        let reading = Reading::new(metrics.clone());
+        let endpoints = Endpoints {
+            metrics: metrics.clone(),
+            lifecycle: lifecycle.clone(),
+            broker: broker.clone(),
+            reading: reading.clone(),
+            locks,
+            store,
+        };
         let mut beside: JoinSet<&str> = JoinSet::new();
         beside.spawn(async move {
             let _ = http::serve(listener, endpoints).await;
@@ -259,17 +266,20 @@ impl<D: Domain> Daemon<D> {
         let (sender, entries) = mpsc::unbounded_channel();
         let read_count = config.stream.read_count as usize;
         let (intake_metrics, intake_lifecycle) = (metrics.clone(), lifecycle.clone());
+        let incidents = Arc::new(Incidents::default());
         let intake = Intake {
             broker: broker.clone(),
             hand: hand.clone(),
             entries: sender,
             lifecycle: intake_lifecycle,
             metrics: intake_metrics,
+            reading: reading.clone(),
+            incidents: incidents.clone(),
             read_count,
         };
         let (alive_broker, alive_hand, heartbeat) = (broker.clone(), hand.clone(), config.stream.heartbeat);
         beside.spawn(async move {
-            worker::keep_alive(alive_broker, alive_hand, heartbeat).await;
+            worker::keep_alive(alive_broker, alive_hand, heartbeat, incidents).await;
             "keep_alive"
         });
         if config.retention.is_on() {
@@ -285,6 +295,7 @@ impl<D: Domain> Daemon<D> {
             broker.clone(),
             hand.clone(),
             lifecycle.clone(),
+            reading,
             settings(config),
             spans.clone(),
         );

@@ -78,6 +78,8 @@ pub enum Back {
     LockLost,
     /// The job touches other aggregates than was thought.
     Targets,
+    /// An aggregate that the job touches has events which this program cannot read.
+    Unreadable,
     /// Somebody else kept writing in between.
     Contended,
     /// The database refused the batch; smaller ones will show which job it is.
@@ -95,6 +97,7 @@ impl Back {
             Self::Behind => "behind",
             Self::LockLost => "lock_lost",
             Self::Targets => "targets",
+            Self::Unreadable => "unreadable",
             Self::Contended => "contended",
             Self::Refused => "refused",
             Self::Unavailable => "unavailable",
@@ -278,6 +281,8 @@ pub fn pause(back: Back, tries: u32, retry_delay: Duration) -> Duration {
         Back::Behind => Duration::ZERO,
         // The plan leaves the aggregate alone for a while, and with it whatever touches it.
         Back::Busy => Duration::ZERO,
+        // Only a newer program, or a mended log, can help.
+        Back::Unreadable => jittered(Duration::from_secs(1 << tries.min(4))),
         // Each of these goes on from a new state, so it is tried at once, unless it does not stop.
         Back::Targets | Back::Refused | Back::Contended if tries < 20 => Duration::ZERO,
         Back::Targets | Back::Refused | Back::Contended => jittered(Duration::from_secs(1)),

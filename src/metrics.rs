@@ -190,6 +190,13 @@ impl Metrics {
         self.set(&QUEUE_POLL, [], unix_seconds);
     }
 
+    /// What the intake does with the streams, one of `known`.
+    pub fn reading(&self, known: &[&'static str], state: &str) {
+        for label in known {
+            self.set(&READING, [("state", label)], f64::from(u8::from(*label == state)));
+        }
+    }
+
     /// Pending entries were found deleted: lost jobs.
     pub fn claim_deleted(&self, queue: &str, entries: u64) {
         self.add(&CLAIM_DELETED, [("queue", queue)], entries);

@@ -74,6 +74,8 @@ families! {
         "Entries in the dead-letter stream.";
     QUEUE_POLL = Gauge, UnixSeconds, "lockkeeper_queue_last_poll_timestamp_seconds", [],
         "When the streams were last read, Unix time.";
+    READING = Gauge, Flag, "lockkeeper_reading_state", ["state"],
+        "1 for what the intake does with the streams now, else 0.";
     GROUPS_RECREATED = Counter, Count, "lockkeeper_queue_groups_recreated_total", ["queue"],
         "Times a group was gone and was created again.";
     CLAIM_DELETED = Counter, Count, "lockkeeper_claim_deleted_total", ["queue"],

@@ -66,6 +66,21 @@ impl BrokerError {
         matches!(self.0.code(), Some("NOGROUP" | "UNBLOCKED")) || self.0.to_string().contains("no longer exists")
     }
 
+    /// The kind of trouble in a word, of which there are few.
+    pub fn cause(&self) -> &'static str {
+        if self.is_denied() {
+            "denied"
+        } else if self.is_group_gone() {
+            "group_gone"
+        } else if self.0.is_timeout() {
+            "timeout"
+        } else if self.0.code().is_some() {
+            "refused"
+        } else {
+            "away"
+        }
+    }
+
     /// True when the broker says no to our name, password or rights; waiting does not help.
     pub fn is_denied(&self) -> bool {
         self.0.kind() == redis::ErrorKind::AuthenticationFailed

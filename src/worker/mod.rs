@@ -2,6 +2,7 @@
 
 mod hand;
 mod intake;
+mod reading;
 mod settle;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +15,7 @@ use tokio::task::{JoinError, JoinSet};
 
 pub use hand::{Hand, Room};
 pub use intake::{Intake, keep_alive};
+pub use reading::Reading;
 
 use crate::batch::{self, Back, Ended, Engine};
 use crate::domain::{AggregateId, Domain, Targets};
@@ -49,6 +51,7 @@ pub struct Dispatcher<D: Domain> {
     broker: Broker,
     hand: Hand,
     lifecycle: Lifecycle,
+    reading: Reading,
     settings: Settings,
     spans: Spans,
     plan: Plan<Job<D>>,
@@ -76,6 +79,7 @@ impl<D: Domain> Dispatcher<D> {
         broker: Broker,
         hand: Hand,
         lifecycle: Lifecycle,
+        reading: Reading,
         settings: Settings,
         spans: Spans,
     ) -> Self {
@@ -84,6 +88,7 @@ impl<D: Domain> Dispatcher<D> {
             broker,
             hand,
             lifecycle,
+            reading,
             settings,
             spans,
             plan: Plan::new(settings.terms),
@@ -170,7 +175,9 @@ impl<D: Domain> Dispatcher<D> {
                 let ended = match count_starts(&broker, &mut batch).await {
                     Ok(()) => batch::run(&engine, batch).await,
                     Err(error) => {
-                        tracing::warn!(%error, batch.jobs = batch.len(), "the start of claimed jobs cannot be counted; they wait");
+                        if engine.incidents.is_news("count_starts") {
+                            tracing::warn!(%error, batch.jobs = batch.len(), "the start of claimed jobs cannot be counted; they wait");
+                        }
                         let back = batch.into_iter().map(|planned| (planned, Back::Unavailable)).collect();
                         Ended { settled: Vec::new(), back, busy: Vec::new() }
                     }
@@ -227,6 +234,10 @@ impl<D: Domain> Dispatcher<D> {
             self.plan.finish(settled.planned.id, &settled.planned.aggregates, now);
         }
         let size = ended.back.len();
+        let is_away = ended.back.iter().any(|(_, why)| *why == Back::Unavailable);
+        if is_away || !ended.settled.is_empty() {
+            self.reading.store_is_away(is_away);
+        }
         if !self.lifecycle.is_running() {
             self.went_back += size;
         }

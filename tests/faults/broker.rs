@@ -140,6 +140,9 @@ pub async fn replica_for_a_while(site: &mut Site) {
 pub async fn access_refused(site: &mut Site) {
     site.under_load().await;
     site.world.redis_do::<()>(&["ACL", "SETUSER", "app", "-xreadgroup"]).await;
+    // The other connection may still do all that it is asked for.
+    site.not_ready("reading").await;
+    site.counted(r#"lockkeeper_reading_state{state="refused"}"#, 1.0).await;
     site.logged("NOPERM").await;
     site.world.redis_do::<()>(&["ACL", "SETUSER", "app", "+xreadgroup"]).await;
     site.mended().await;

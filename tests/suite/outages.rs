@@ -183,3 +183,95 @@ async fn two_daemons_restarted_in_turn_under_load_lose_and_double_nothing() {
     }
     alone.whole(&daemons[0]).await;
 }
+
+#[tokio::test]
+async fn without_a_database_nothing_more_is_taken_in_and_with_it_everything() {
+    let mut alone = Alone::new().await;
+    let daemon = alone.daemon().await;
+    let state = async |state: &str| {
+        let series = format!(r#"lockkeeper_reading_state{{state="{state}"}}"#);
+        eventually(&series, async || daemon.metric(&series).await.filter(|is| *is == 1.0)).await;
+    };
+    state("reads").await;
+    alone.database.kill();
+    alone.push(10).await;
+    state("store_away").await;
+    let (_, in_hand) = alone.world.left().await;
+    alone.push(1000).await;
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(2) {
+        let (_, now) = alone.world.left().await;
+        assert!(now <= in_hand, "{now} are in hand, where {in_hand} were when the database went away");
+    }
+    alone.database.restart().await.expect("the database starts again");
+    let since = Instant::now();
+    alone.goes_on(since).await;
+    alone.whole(&daemon).await;
+    state("reads").await;
+}
+
+#[tokio::test]
+async fn reading_that_is_refused_or_has_no_room_is_told() {
+    let mut alone = Alone::new().await;
+    let daemon = alone.daemon().await;
+    drop(daemon);
+    let small = [
+        ("LOCKKEEPER_STREAM_PREFETCH", "20"),
+        ("LOCKKEEPER_BATCH_MAX_JOBS", "20"),
+        ("LOCKKEEPER_STREAM_READ_COUNT", "20"),
+    ];
+    alone.world.redis_do::<()>(&["ACL", "SETUSER", "app", "on", ">word", "~*", "&*", "+@all"]).await;
+    alone.world.broker = alone.world.broker.replace("redis://", "redis://app:word@");
+    let daemon = alone.world.daemon(&small).await;
+    let state = async |state: &str| {
+        let series = format!(r#"lockkeeper_reading_state{{state="{state}"}}"#);
+        eventually(&series, async || daemon.metric(&series).await.filter(|is| *is == 1.0)).await;
+    };
+    let mut holder = alone.world.sql().await;
+    let hold = "START TRANSACTION; SELECT position FROM event_sequence WHERE id = 1 FOR UPDATE";
+    sqlx::raw_sql(hold).fetch_all(&mut holder).await.expect("the sequence row is held");
+    alone.push(100).await;
+    state("full").await;
+    assert_eq!(daemon.get("/readyz").await.map(|(status, _)| status), Some(200), "busy is no reason not to be ready");
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.expect("the sequence row is free");
+    alone.world.drained().await;
+    // Everything else it may still do.
+    alone.world.redis_do::<()>(&["ACL", "SETUSER", "app", "-xreadgroup"]).await;
+    alone.push(1).await;
+    state("refused").await;
+    let (status, text) = daemon.get("/readyz").await.expect("/readyz answers");
+    let lines: Vec<&str> = text.lines().filter(|line| !line.ends_with(": ok")).collect();
+    assert!(status == 503 && lines.len() == 1 && lines[0].starts_with("reading: "), "{status} {text}");
+    alone.world.redis_do::<()>(&["ACL", "SETUSER", "app", "+xreadgroup"]).await;
+    alone.whole(&daemon).await;
+}
+
+#[tokio::test]
+async fn an_aggregate_that_cannot_be_read_holds_up_its_own_jobs_gently_until_it_can() {
+    let world = World::new().await;
+    let [pen, ink] = ["pen", "ink"].map(|name| world.id(name));
+    let mut daemon = world.daemon(&[]).await;
+    world.item_on_sale(&pen, 0).await;
+    assert_eq!(daemon.terminate().await, Some(0));
+    let change = async |payload: &str| {
+        let text = format!("UPDATE events SET payload = '{payload}' WHERE version = 2");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut world.sql().await).await.expect("the event changes");
+    };
+    change("what a newer program writes").await;
+    let daemon = world.daemon(&[]).await;
+    let waits = world.push("item.restock", &pen, r#"{"quantity":1}"#).await;
+    let behind = world.push("item.restock", &pen, r#"{"quantity":2}"#).await;
+    let series = r#"lockkeeper_jobs_put_back_total{reason="unreadable"}"#;
+    eventually("the first job went back", async || daemon.metric(series).await.filter(|count| *count >= 1.0)).await;
+    world.item_on_sale(&ink, 0).await;
+    let (since, before) = (Instant::now(), daemon.metric(series).await.expect("the count"));
+    eventually("it is tried again", async || daemon.metric(series).await.filter(|count| *count >= before + 2.0)).await;
+    assert!(since.elapsed() > Duration::from_millis(500), "two tries in {:?}", since.elapsed());
+    let log = daemon.process.last_words();
+    let lines = log.lines().filter(|line| line.contains("an aggregate cannot be loaded")).count();
+    assert!(lines >= 1 && lines as u64 <= since.elapsed().as_secs() + 3, "{lines} lines: {log}");
+    change("{}").await;
+    assert_eq!(world.receipt(waits).await.outcome, "applied");
+    assert_eq!(world.receipt(behind).await.outcome, "applied");
+    assert_eq!(world.history("item", &pen).await.len(), 4);
+}
