@@ -105,11 +105,8 @@ impl<D: Domain> Dispatcher<D> {
     pub async fn run(mut self, mut entries: mpsc::UnboundedReceiver<Vec<Entry>>) -> Result<Drained, Broken> {
         while self.lifecycle.is_running() {
             self.start_resolving();
-            // One moment for both: a job that becomes due between two would be in no batch and have no timer.
-            let now = Instant::now();
-            self.start_batches(now);
+            let due = self.start_batches(Instant::now());
             self.engine.metrics.in_hand(self.plan.waiting(), self.in_flight_jobs);
-            let due = self.plan.next_due(now);
             tokio::select! {
                 Some(read) = entries.recv() => self.accept(read),
                 Some(ended) = self.running.join_next() => self.end(ended?),
@@ -162,11 +159,13 @@ impl<D: Domain> Dispatcher<D> {
         }
     }
 
-    fn start_batches(&mut self, now: Instant) {
+    /// Starts what can start, and returns when the next job becomes due. Both go by one moment: a job that becomes due
+    /// between two would be in no batch and have no timer.
+    fn start_batches(&mut self, now: Instant) -> Option<Instant> {
         while self.running.len() < self.settings.in_flight {
             let mut batch = self.plan.next_batch(now, self.settings.limits);
             if batch.is_empty() {
-                return;
+                break;
             }
             self.in_flight_jobs += batch.len();
             let (engine, broker) = (self.engine.clone(), self.broker.clone());
@@ -185,6 +184,7 @@ impl<D: Domain> Dispatcher<D> {
                 (began, ended)
             });
         }
+        self.plan.next_due(now)
     }
 
     /// Looks up the aggregates of jobs that depend on another aggregate's state: from the cache when it has that state,

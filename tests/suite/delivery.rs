@@ -31,26 +31,6 @@ async fn a_job_sent_a_hundred_times_by_two_producers_has_one_effect() {
 }
 
 #[tokio::test]
-async fn sigterm_finishes_what_is_in_flight_and_hands_the_rest_to_a_peer() {
-    let world = World::new().await;
-    let pen = world.id("pen");
-    let unhurried = [("LOCKKEEPER_STREAM_CLAIM_AFTER_MS", "600000")];
-    let mut leaving = world.daemon(&unhurried).await;
-    world.item_on_sale(&pen, 0).await;
-    for _ in 0..500 {
-        world.push("item.restock", &pen, r#"{"quantity":1}"#).await;
-    }
-    assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_words());
-    // Entries that were handed back are claimable at once, however long claim_after is.
-    let _peer = world.daemon(&unhurried).await;
-    world.drained().await;
-    assert_eq!(world.history("item", &pen).await.len(), 502);
-    let keys: Vec<String> =
-        redis::cmd("KEYS").arg(format!("lock:item:{pen}")).query_async(&mut world.redis.clone()).await.expect("KEYS");
-    assert!(keys.is_empty(), "no lock is left behind: {keys:?}");
-}
-
-#[tokio::test]
 async fn several_streams_are_read_through_a_small_hand_and_none_waits_to_be_claimed() {
     let world = World::new().await;
     let other = format!("{}:more", world.stream);

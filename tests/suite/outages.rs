@@ -19,7 +19,8 @@ struct Alone {
     database: DatabaseServer,
     broker: RedisServer,
     pen: String,
-    pushed: usize,
+    /// The ids of the jobs, in their order.
+    pushed: Vec<String>,
     _folder: Arc<Folder>,
 }
 
@@ -36,7 +37,7 @@ impl Alone {
         world.store = Store::connect(&world.database, 4, Duration::from_secs(10)).await.expect("the database answers");
         world.store.migrate().await.expect("the migrations apply");
         let pen = world.id("pen");
-        Self { world, database, broker, pen, pushed: 0, _folder: folder }
+        Self { world, database, broker, pen, pushed: Vec::new(), _folder: folder }
     }
 
     async fn daemon(&self) -> Daemon {
@@ -48,11 +49,12 @@ impl Alone {
     async fn push(&mut self, jobs: usize) {
         let mut pipeline = redis::pipe();
         for _ in 0..jobs {
+            let id = uuid::Uuid::now_v7().to_string();
             let command = pipeline.cmd("XADD").arg(&self.world.stream).arg("*").arg("type").arg("item.restock");
-            command.arg("key").arg(&self.pen).arg("data").arg(r#"{"quantity":1}"#).ignore();
+            command.arg("key").arg(&self.pen).arg("data").arg(r#"{"quantity":1}"#).arg("id").arg(&id).ignore();
+            self.pushed.push(id);
         }
         pipeline.query_async::<()>(&mut self.world.redis.clone()).await.expect("the jobs are pushed");
-        self.pushed += jobs;
     }
 
     async fn not_ready(&self, daemon: &Daemon, check: &str) {
@@ -64,11 +66,22 @@ impl Alone {
         .await;
     }
 
-    /// Every job was run once and in order, none is dead, and none was counted down.
+    /// The jobs have had their effects in the order in which they were pushed.
+    async fn in_order(&self) {
+        let history = self.world.history("item", &self.pen).await;
+        let jobs = history.iter().skip(2).map(|event| {
+            let metadata: serde_json::Value = serde_json::from_slice(&event.metadata).expect("JSON");
+            metadata["job"].as_str().expect("a job").to_owned()
+        });
+        let first = jobs.zip(&self.pushed).position(|(happened, pushed)| happened != *pushed);
+        assert_eq!(first, None, "the jobs are out of order");
+    }
+
+    /// Every job was run once, none is dead, and none was counted down.
     async fn whole(&self, daemon: &Daemon) {
         self.world.drained().await;
         let history = self.world.history("item", &self.pen).await;
-        assert_eq!(history.len(), 2 + self.pushed, "each job has one event");
+        assert_eq!(history.len(), 2 + self.pushed.len(), "each job has one event");
         let dead = self.world.entries(&format!("{}:dead", self.world.stream)).await;
         assert!(dead.is_empty(), "{dead:?}");
         let audit = audit(&self.world.store, None).await.expect("the database is audited");
@@ -106,6 +119,7 @@ async fn a_database_that_is_killed_under_load_and_comes_back() {
     alone.push(1).await;
     alone.goes_on(since).await;
     alone.whole(&daemon).await;
+    alone.in_order().await;
 }
 
 #[tokio::test]
@@ -121,6 +135,7 @@ async fn a_database_that_freezes_under_load_and_wakes() {
     let since = Instant::now();
     alone.goes_on(since).await;
     alone.whole(&daemon).await;
+    alone.in_order().await;
 }
 
 #[tokio::test]
@@ -146,6 +161,7 @@ async fn a_database_that_only_reads_for_a_while() {
     sqlx::raw_sql("SET GLOBAL read_only = 0").execute(&mut sql).await.expect("writable");
     alone.goes_on(Instant::now()).await;
     alone.whole(&daemon).await;
+    alone.in_order().await;
 }
 
 #[tokio::test]
@@ -207,6 +223,7 @@ async fn without_a_database_nothing_more_is_taken_in_and_with_it_everything() {
     let since = Instant::now();
     alone.goes_on(since).await;
     alone.whole(&daemon).await;
+    alone.in_order().await;
     state("reads").await;
 }
 
