@@ -95,18 +95,16 @@ pub async fn trimmed(site: &mut Site) {
 
 pub async fn frozen(site: &mut Site) {
     site.under_load().await;
-    site.broker.freeze().expect("SIGSTOP");
-    site.not_ready("broker").await;
-    site.broker.thaw().expect("SIGCONT");
-    site.mended().await;
-    let since = Instant::now();
-    site.broker.freeze().expect("SIGSTOP");
-    site.not_ready("broker").await;
-    while since.elapsed() < Duration::from_secs(20) {
+    for seconds in [5, 60] {
+        let since = Instant::now();
+        site.broker.freeze().expect("SIGSTOP");
         site.not_ready("broker").await;
+        while since.elapsed() < Duration::from_secs(seconds) {
+            site.not_ready("broker").await;
+        }
+        site.broker.thaw().expect("SIGCONT");
+        site.mended().await;
     }
-    site.broker.thaw().expect("SIGCONT");
-    site.mended().await;
 }
 
 /// The broker's memory is full while a dead letter is to be written; then it lacks the replicas that it must have.

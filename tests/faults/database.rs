@@ -102,7 +102,7 @@ pub async fn frozen(site: &mut Site) {
     site.under_load().await;
     let since = Instant::now();
     site.servers.database.freeze().expect("SIGSTOP");
-    while since.elapsed() < Duration::from_secs(15) {
+    while since.elapsed() < Duration::from_secs(60) {
         site.not_ready("database").await;
     }
     site.servers.database.thaw().expect("SIGCONT");
