@@ -23,17 +23,16 @@ const ASK: Duration = Duration::from_secs(60);
 pub async fn keep(config: Config, store: Store, broker: Broker, metrics: Arc<Metrics>, lifecycle: Lifecycle) {
     let config::Retention { interval, .. } = config.retention;
     while lifecycle.is_running() {
-        match broker.take_turn(interval).await {
-            Ok(true) => match sweep(&config, &store, &broker, &metrics, &lifecycle).await {
+        // A broker that is away is told of by the intake; and it may be somebody else's turn.
+        if let Ok(true) = broker.take_turn(interval).await {
+            match sweep(&config, &store, &broker, &metrics, &lifecycle).await {
                 Ok(()) => metrics.retention_done(unix_seconds()),
                 Err(Stopped::Draining) => {}
                 Err(error) => {
                     metrics.retention_failed();
                     tracing::warn!(%error, "retention has stopped before its end, and goes on at its next turn");
                 }
-            },
-            // The broker is away, which the intake tells of; or it is somebody else's turn.
-            Ok(false) | Err(_) => {}
+            }
         }
         // Between half and all of it, so that a fleet that was started together does not ask together.
         let wait = interval.min(ASK).mul_f64(rand::random_range(0.5..=1.0));
