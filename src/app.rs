@@ -260,7 +260,7 @@ impl<D: Domain> Daemon<D> {
             "http"
         });
         beside.spawn(sample(engine.clone(), broker.clone(), lifecycle.clone(), config.database.max_connections));
-        beside.spawn(follow_head(engine.clone()));
+        beside.spawn(follow_head(engine.clone(), reading.clone()));
         metrics.state("running");
 
         let (sender, entries) = mpsc::unbounded_channel();
@@ -392,12 +392,15 @@ async fn watch_over(
 }
 
 /// Looks every few seconds whether the database still has what it had: an idle daemon must not go by states that rest on
-/// commits which are gone.
-async fn follow_head<D: Domain>(engine: Arc<Engine<D>>) -> &'static str {
+/// commits which are gone. And whether it can be written to: jobs in hand that wait for something else cannot tell.
+async fn follow_head<D: Domain>(engine: Arc<Engine<D>>, reading: Reading) -> &'static str {
     loop {
         let known = engine.newest.get();
         if let Ok(head) = engine.store.sequence().await {
             engine.note_head(known, head);
+            if reading.is_store_away() && engine.store.server().await.is_ok_and(|server| !server.read_only) {
+                reading.store_is_away(false);
+            }
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
     }

@@ -5,7 +5,7 @@
 //!
 //! - it is older than the operator says, which bounds for how long a producer's resend is recognised;
 //! - it is older than any delivery may take, and than the schedule reaches ([`floor`]);
-//! - the broker holds no entry of its job ([`held`]): not in a stream, not in a schedule, not among the dead letters. No age can
+//! - the broker holds no entry of its job ([`Held`]): not in a stream, not in a schedule, not among the dead letters. No age can
 //!   stand in for this, since nobody knows for how long a second copy of a job has been scheduled, or when its letter will be
 //!   requeued.
 

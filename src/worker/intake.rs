@@ -66,7 +66,10 @@ impl Intake {
                 self.reading.set(State::Quiet);
                 self.lifecycle.awake().await;
             }
-            self.reading.with_store(&self.lifecycle).await;
+            if self.reading.is_store_away() {
+                self.reading.set(State::StoreAway);
+                self.reading.with_store(&self.lifecycle).await;
+            }
             let mut open = match reader.take() {
                 Some(reader) => reader,
                 None => match self.broker.reader().await {

@@ -81,18 +81,19 @@ impl Reading {
         }
     }
 
-    /// A batch has ended: without the database, or with it. The jobs in hand go on trying, so it is known when it is back.
+    /// A batch has ended for want of the database; or something shows that it is there.
     pub fn store_is_away(&self, away: bool) {
         self.store_away.send_if_modified(|current| std::mem::replace(current, away) != away);
+    }
+
+    /// Whether nothing can be committed for now.
+    pub fn is_store_away(&self) -> bool {
+        *self.store_away.borrow()
     }
 
     /// Returns at once, unless the database is away: then once it is back, or the process drains.
     pub async fn with_store(&self, lifecycle: &Lifecycle) {
         let mut away = self.store_away.subscribe();
-        if !*away.borrow() {
-            return;
-        }
-        self.set(State::StoreAway);
         tokio::select! {
             _ = away.wait_for(|away| !away) => {}
             () = lifecycle.reached(Phase::Draining) => {}
@@ -115,7 +116,7 @@ mod tests {
             let waits = tokio::spawn(async move { other.with_store(&ends).await });
             tokio::task::yield_now().await;
             assert!(!waits.is_finished());
-            assert_eq!(*reading.state.lock().expect("the state"), State::StoreAway);
+            assert!(reading.is_store_away());
             if drains {
                 lifecycle.step()
             } else {
