@@ -268,7 +268,8 @@ impl<D: Domain> Dispatcher<D> {
 
     fn put_back(&mut self, planned: Planned<Job<D>>, why: Back, size: usize, now: Instant) {
         let Planned { turn, id, aggregates, bytes, company, alone, tries, job } = planned;
-        let company = if why == Back::Refused { (size / 2).max(1) } else { company };
+        // One job that cannot be committed, or that somebody holds up, must not hold up the others for ever.
+        let company = if matches!(why, Back::Refused | Back::Contended) { (size / 2).max(1) } else { company };
         let pause = batch::pause(why, tries + 1, self.settings.terms.retry_delay);
         let not_before = (!pause.is_zero()).then(|| now + pause);
         let (targets, tries) = (targets(&job), if why == Back::Behind { tries } else { tries + 1 });
