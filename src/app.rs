@@ -1,6 +1,7 @@
 //! The composition root: builds the parts, starts the loops, and drains them in order.
 
 mod farewell;
+mod watch;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::batch::{BrokerClock, Cache, Engine, Incidents};
+use crate::batch::{BrokerClock, Cache, Deciding, Engine, Incidents, Newest};
 use crate::config::Config;
 use crate::connect::{self, ClientError};
 use crate::domain::Domain;
@@ -19,10 +20,11 @@ use crate::lock::{self, ExtendError, NodeHealth, Redlock, Report, SetupError};
 use crate::metrics::{Extension, Known, Metrics, NodeState};
 use crate::plan::{Limits, Terms};
 use crate::projection::Projection;
+use crate::retention;
 use crate::spans::Spans;
 use crate::store::{MigrateError, Outage, SchemaState, Store, StoreError};
 use crate::stream::{self, Broker, BrokerError};
-use crate::worker::{self, Dispatcher, Drained, Hand, Intake};
+use crate::worker::{self, Dispatcher, Drained, Hand, Intake, Reading};
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -123,11 +125,11 @@ pub fn locks(config: &Config, metrics: Arc<Metrics>) -> Result<Redlock, StartErr
     Ok(Redlock::start(nodes, settings, observer)?)
 }
 
-/// Checks the database's schema, applies pending migrations when `migrate` says so, and makes sure of the grants.
-async fn prepare(store: &Store, migrate: bool) -> Result<(), StartError> {
+/// Checks the database's schema, applies pending migrations when `config` says so, and makes sure of the grants.
+async fn prepare(store: &Store, config: &Config) -> Result<(), StartError> {
     match store.schema().await? {
         SchemaState::Current => {}
-        SchemaState::Behind(_) if migrate => store.migrate().await?,
+        SchemaState::Behind(_) if config.database.migrate => store.migrate().await?,
         SchemaState::Behind(missing) => {
             let text = "migrations are pending and database.migrate is false: run `lockkeeper migrate` first";
             return Err(StartError::Refused(format!("{missing} {text}")));
@@ -137,7 +139,7 @@ async fn prepare(store: &Store, migrate: bool) -> Result<(), StartError> {
             return Err(StartError::Refused(text.to_owned()));
         }
     }
-    Ok(store.check_grants().await?)
+    Ok(store.check_grants(config.retention.receipts.is_some()).await?)
 }
 
 /// Refuses lock nodes that would break the promise of a lock. A node that does not answer is no reason not to start: it is
@@ -207,7 +209,7 @@ async fn connect_all<D: Domain>(
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     metrics.configured(true, now.as_secs_f64());
     let store = store(config).await?;
-    prepare(&store, config.database.migrate).await?;
+    prepare(&store, config).await?;
     let broker = broker(config).await?;
     broker.ensure_groups().await?;
     let locks = locks(config, metrics.clone())?;
@@ -229,7 +231,11 @@ async fn connect_all<D: Domain>(
         clock,
         metrics,
         incidents: Incidents::default(),
+        deciding: Deciding::default(),
+        newest: Newest::default(),
     });
+    watch::watch(&engine, config.batch.decide_timeout)
+        .map_err(|error| StartError::Unavailable(format!("no thread can be started: {error}")))?;
     let hand = Hand::new(config.stream.prefetch, config.stream.prefetch_bytes as usize);
     Ok(Daemon { engine, broker, hand, lifecycle, listener, spans })
 }
@@ -239,46 +245,63 @@ impl<D: Domain> Daemon<D> {
     async fn supervise(self, config: &Config) -> End {
         let Self { engine, broker, hand, lifecycle, listener, spans } = self;
         let (metrics, locks, store) = (engine.metrics.clone(), engine.locks.clone(), engine.store.clone());
-        let endpoints =
-            Endpoints { metrics: metrics.clone(), lifecycle: lifecycle.clone(), broker: broker.clone(), locks, store };
+        let reading = Reading::new(metrics.clone());
+        let endpoints = Endpoints {
+            metrics: metrics.clone(),
+            lifecycle: lifecycle.clone(),
+            broker: broker.clone(),
+            reading: reading.clone(),
+            locks,
+            store,
+        };
         let mut beside: JoinSet<&str> = JoinSet::new();
         beside.spawn(async move {
             let _ = http::serve(listener, endpoints).await;
             "http"
         });
         beside.spawn(sample(engine.clone(), broker.clone(), lifecycle.clone(), config.database.max_connections));
+        beside.spawn(follow_head(engine.clone(), reading.clone()));
         metrics.state("running");
 
         let (sender, entries) = mpsc::unbounded_channel();
         let read_count = config.stream.read_count as usize;
         let (intake_metrics, intake_lifecycle) = (metrics.clone(), lifecycle.clone());
+        let incidents = Arc::new(Incidents::default());
         let intake = Intake {
             broker: broker.clone(),
             hand: hand.clone(),
             entries: sender,
             lifecycle: intake_lifecycle,
             metrics: intake_metrics,
+            reading: reading.clone(),
+            incidents: incidents.clone(),
             read_count,
         };
         let (alive_broker, alive_hand, heartbeat) = (broker.clone(), hand.clone(), config.stream.heartbeat);
         beside.spawn(async move {
-            worker::keep_alive(alive_broker, alive_hand, heartbeat).await;
+            worker::keep_alive(alive_broker, alive_hand, heartbeat, incidents).await;
             "keep_alive"
         });
+        if config.retention.is_on() {
+            let (store, broker, metrics) = (engine.store.clone(), broker.clone(), metrics.clone());
+            let kept = retention::keep(config.clone(), store, broker, metrics, lifecycle.clone());
+            beside.spawn(async move {
+                kept.await;
+                "retention"
+            });
+        }
         let dispatcher = Dispatcher::new(
             engine.clone(),
             broker.clone(),
             hand.clone(),
             lifecycle.clone(),
+            reading,
             settings(config),
             spans.clone(),
         );
         let mut loops: Loops = JoinSet::new();
-        loops.spawn(async move { dispatcher.run(entries).await.map(Some) });
-        loops.spawn(async move {
-            intake.run().await;
-            Ok(None)
-        });
+        loops.spawn(async move { dispatcher.run(entries).await });
+        loops.spawn(async move { Ok(Drained { finished: 0, handed_back: intake.run().await }) });
         let (end, drained) = watch_over(loops, beside, &lifecycle, &metrics, config.drain.timeout).await;
         let abandoned = match end {
             End::Drained => farewell::leave(&broker, &hand).await,
@@ -300,8 +323,8 @@ impl<D: Domain> Daemon<D> {
 /// How long the last spans may take to be exported at the end of a drain, which nobody should wait for.
 const SPANS_LIMIT: Duration = Duration::from_secs(1);
 
-/// The loops that must end with the drain and not before; the dispatcher says what became of the jobs.
-type Loops = JoinSet<Result<Option<Drained>, worker::Broken>>;
+/// The loops that must end with the drain and not before; each says what became of its jobs.
+type Loops = JoinSet<Result<Drained, worker::Broken>>;
 
 fn settings(config: &Config) -> worker::Settings {
     worker::Settings {
@@ -348,8 +371,10 @@ async fn watch_over(
     let finish = async {
         while let Some(ended) = loops.join_next().await {
             match ended {
-                Ok(Ok(None)) => {}
-                Ok(Ok(Some(said))) => drained = said,
+                Ok(Ok(Drained { finished, handed_back })) => {
+                    drained.finished += finished;
+                    drained.handed_back += handed_back;
+                }
                 fault => {
                     tracing::error!(?fault, "a loop ended with a fault");
                     broken = true;
@@ -364,6 +389,21 @@ async fn watch_over(
         () = tokio::time::sleep(limit) => End::Overrun,
     };
     (end, drained)
+}
+
+/// Looks every few seconds whether the database still has what it had: an idle daemon must not go by states that rest on
+/// commits which are gone. And whether it can be written to: jobs in hand that wait for something else cannot tell.
+async fn follow_head<D: Domain>(engine: Arc<Engine<D>>, reading: Reading) -> &'static str {
+    loop {
+        let known = engine.newest.get();
+        if let Ok(head) = engine.store.sequence().await {
+            engine.note_head(known, head);
+            if reading.is_store_away() && engine.store.server().await.is_ok_and(|server| !server.read_only) {
+                reading.store_is_away(false);
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
 }
 
 /// Samples what needs a question to be known, off the path of the jobs.

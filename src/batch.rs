@@ -5,10 +5,12 @@
 
 mod clock;
 mod decide;
+mod deciding;
 mod ending;
 mod incidents;
 mod load;
 mod locks;
+mod newest;
 mod rows;
 
 use std::collections::{HashMap, HashSet};
@@ -21,9 +23,11 @@ use rows::transaction;
 
 pub use clock::BrokerClock;
 pub use decide::{Decided, ID_REUSED, Known, VERSION_MISMATCH, Verdict, decide};
+pub use deciding::Deciding;
 pub use ending::{Fate, Settled, Told};
 pub use incidents::Incidents;
 pub use load::{Cache, load_sources};
+pub use newest::Newest;
 
 use crate::domain::{AggregateId, Domain};
 use crate::fail;
@@ -52,6 +56,10 @@ pub struct Engine<D: Domain> {
     pub metrics: Arc<Metrics>,
     /// Keeps an outage from filling the log.
     pub incidents: Incidents,
+    /// Decisions under way.
+    pub deciding: Deciding,
+    /// The newest position that is known to be committed.
+    pub newest: Newest,
 }
 
 /// How often a batch is decided again before it goes back to the plan.
@@ -70,6 +78,8 @@ pub enum Back {
     LockLost,
     /// The job touches other aggregates than was thought.
     Targets,
+    /// An aggregate that the job touches has events which this program cannot read.
+    Unreadable,
     /// Somebody else kept writing in between.
     Contended,
     /// The database refused the batch; smaller ones will show which job it is.
@@ -87,6 +97,7 @@ impl Back {
             Self::Behind => "behind",
             Self::LockLost => "lock_lost",
             Self::Targets => "targets",
+            Self::Unreadable => "unreadable",
             Self::Contended => "contended",
             Self::Refused => "refused",
             Self::Unavailable => "unavailable",
@@ -180,10 +191,9 @@ async fn attempt_once<D: Domain>(
     let aggregates: HashSet<_> = jobs.iter().flat_map(|planned| planned.aggregates.iter().cloned()).collect();
     let (ids, aggregates): (Vec<_>, Vec<_>) = (ids.into_iter().collect(), aggregates.into_iter().collect());
     let known = load::load(engine, &ids, &aggregates).await?;
-    for job in jobs.iter().map(|planned| &planned.job).filter(|job| job.work.is_ok()) {
-        fail::point("decide", job.subject.as_ref().map_or("", |subject| &subject.id));
-    }
+    let begun = engine.deciding.begin(jobs.iter().map(|planned| planned.job.entry));
     let decided = decide(jobs, known, engine.clock.now_ms());
+    drop(begun);
     let transaction = transaction(engine, jobs, &decided);
     let committed = commit(engine, locks, &transaction).await?;
     fail::point("committed", "");
@@ -214,7 +224,7 @@ async fn commit<D: Domain>(
     let packet = transaction.packet(engine.max_packet)?;
     let connection = engine.store.connection().await?;
     locks.check()?;
-    let started = Instant::now();
+    let (started, known) = (Instant::now(), engine.newest.get());
     let result = connection.commit(packet).await;
     let outcome = match &result {
         Ok(_) => "ok",
@@ -226,7 +236,9 @@ async fn commit<D: Domain>(
         let mut counts: HashMap<&'static str, u64> = HashMap::new();
         transaction.events.iter().for_each(|append| *counts.entry(append.event.event_type).or_default() += 1);
         counts.into_iter().for_each(|(event_type, count)| engine.metrics.events(event_type, count));
-        engine.metrics.head(committed.base + transaction.events.len() as u64);
+        // What this transaction adds says nothing of what the database had.
+        engine.note_head(known, committed.base);
+        engine.note_head(0, committed.base + transaction.events.len() as u64);
     }
     Ok(result?)
 }
@@ -269,6 +281,8 @@ pub fn pause(back: Back, tries: u32, retry_delay: Duration) -> Duration {
         Back::Behind => Duration::ZERO,
         // The plan leaves the aggregate alone for a while, and with it whatever touches it.
         Back::Busy => Duration::ZERO,
+        // Only a newer program, or a mended log, can help.
+        Back::Unreadable => jittered(Duration::from_secs(1 << tries.min(4))),
         // Each of these goes on from a new state, so it is tried at once, unless it does not stop.
         Back::Targets | Back::Refused | Back::Contended if tries < 20 => Duration::ZERO,
         Back::Targets | Back::Refused | Back::Contended => jittered(Duration::from_secs(1)),

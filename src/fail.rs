@@ -1,16 +1,24 @@
-//! Places where a test can make the process end, as a bug or a power cut would. Release builds have none.
+//! Places where a test can make the process end, panic or stop, as a bug or a power cut would. Release builds have none.
 
-/// Ends the process here when `LOCKKEEPER_TEST_ABORT` says `name`, or `name:subject`.
+/// Ends the process here when `LOCKKEEPER_TEST_ABORT` says `name`, or `name:subject`; panics when `LOCKKEEPER_TEST_PANIC`
+/// does; and with `LOCKKEEPER_TEST_HANG` never goes on.
 #[cfg(debug_assertions)]
 pub fn point(name: &str, subject: &str) {
-    let told = std::env::var("LOCKKEEPER_TEST_ABORT").unwrap_or_default();
-    let (wanted, of) = told.split_once(':').unwrap_or((&told, ""));
-    if wanted == name && of == subject {
+    let meant = |variable: &str| {
+        let told = std::env::var(variable).unwrap_or_default();
+        let (wanted, of) = told.split_once(':').unwrap_or((&told, ""));
+        wanted == name && of == subject
+    };
+    if meant("LOCKKEEPER_TEST_ABORT") {
         std::process::abort();
+    }
+    assert!(!meant("LOCKKEEPER_TEST_PANIC"), "a test makes it panic");
+    while meant("LOCKKEEPER_TEST_HANG") {
+        std::thread::sleep(std::time::Duration::from_secs(1));
     }
 }
 
-/// Ends the process here in a debug build, when a test says so.
+/// Does nothing in a release build.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn point(_name: &str, _subject: &str) {}

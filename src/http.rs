@@ -16,6 +16,7 @@ use crate::lock::{NodeStatus, Redlock};
 use crate::metrics::Metrics;
 use crate::store::{SchemaState, Store};
 use crate::stream::Broker;
+use crate::worker::Reading;
 
 /// What the endpoints look at.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct Endpoints {
     pub lifecycle: Lifecycle,
     /// The broker must answer.
     pub broker: Broker,
+    /// The streams must be readable.
+    pub reading: Reading,
     /// A quorum of lock nodes must be connected.
     pub locks: Redlock,
     /// The database must be writable, with the current schema.
@@ -58,6 +61,7 @@ async fn ready(State(endpoints): State<Endpoints>) -> Response {
     let checks = [
         ("lifecycle", lifecycle(&endpoints)),
         ("broker", broker),
+        ("reading", endpoints.reading.check()),
         ("locks", locks(&endpoints)),
         ("database", database),
     ];

@@ -10,7 +10,7 @@
 //! | pure | [`domain`] [`job`] [`plan`] [`config`] [`metrics`] [`lifecycle`] | no I/O; property-tested |
 //! | adapters | [`store`] [`projection`] [`stream`] [`lock`] [`spans`] | one server each |
 //! | story | [`batch`] | one batch: lock, load, decide, commit |
-//! | loops | [`worker`] | intake, dispatch, settle |
+//! | loops | [`worker`] [`retention`] | intake, dispatch, settle; what is old goes |
 //! | wiring | [`app`] [`http`] [`connect`] [`signals`] [`reload`] [`telemetry`] [`cli`] [`dev`] | |
 //!
 //! # A job's journey
@@ -62,6 +62,7 @@ pub mod metrics;
 pub mod plan;
 pub mod projection;
 pub mod reload;
+pub mod retention;
 pub mod signals;
 pub mod spans;
 pub mod store;

@@ -83,6 +83,11 @@ impl Lifecycle {
         self.quiet.send_replace(quiet);
     }
 
+    /// Whether nothing is to be taken in for now.
+    pub fn is_quiet(&self) -> bool {
+        *self.quiet.borrow()
+    }
+
     /// Returns at once, unless the process is quiet: then once it is not, or drains.
     pub async fn awake(&self) {
         let mut quiet = self.quiet.subscribe();

@@ -156,8 +156,11 @@ impl Metrics {
             self.add(&JOBS_SCHEDULED, [("queue", queue.as_str())], 0);
         }
         event_types.iter().for_each(|event_type| self.add(&EVENTS_APPENDED, [("event_type", *event_type)], 0));
-        for family in [&REPLY_ERRORS, &IDS_REUSED, &COMMIT_UNKNOWN] {
+        for family in [&REPLY_ERRORS, &IDS_REUSED, &COMMIT_UNKNOWN, &RETENTION_FAILURES, &WENT_BACK] {
             self.add(family, [], 0);
+        }
+        for what in ["receipts", "dead_letters", "reply_streams"] {
+            self.retention_deleted(what, 0);
         }
         for kind in ["version", "head", "receipt"] {
             self.add(&CONFLICTS, [("kind", kind)], 0);
@@ -185,6 +188,13 @@ impl Metrics {
     /// The streams were read.
     pub fn polled(&self, unix_seconds: f64) {
         self.set(&QUEUE_POLL, [], unix_seconds);
+    }
+
+    /// What the intake does with the streams, one of `known`.
+    pub fn reading(&self, known: &[&'static str], state: &str) {
+        for label in known {
+            self.set(&READING, [("state", label)], f64::from(u8::from(*label == state)));
+        }
     }
 
     /// Pending entries were found deleted: lost jobs.
@@ -261,6 +271,11 @@ impl Metrics {
         self.set(&HEAD_POSITION, [], position as f64);
     }
 
+    /// The database has lost commits that it had confirmed.
+    pub fn went_back(&self) {
+        self.add(&WENT_BACK, [], 1);
+    }
+
     /// A guard refused a transaction.
     pub fn conflict(&self, kind: &'static str) {
         self.add(&CONFLICTS, [("kind", kind)], 1);
@@ -296,6 +311,21 @@ impl Metrics {
         self.set(&QUEUE_LAG_KNOWN, labels, f64::from(u8::from(sample.lag.is_some())));
         self.set(&QUEUE_PENDING, labels, sample.pending as f64);
         self.set(&DEAD_LETTER_LENGTH, [("queue", queue)], sample.dead_letters as f64);
+    }
+
+    /// Old things went.
+    pub fn retention_deleted(&self, what: &'static str, count: u64) {
+        self.add(&RETENTION_DELETED, [("what", what)], count);
+    }
+
+    /// A look for what is old stopped before its end.
+    pub fn retention_failed(&self) {
+        self.add(&RETENTION_FAILURES, [], 1);
+    }
+
+    /// A look for what is old came to its end.
+    pub fn retention_done(&self, unix_seconds: f64) {
+        self.set(&RETENTION_DONE, [], unix_seconds);
     }
 
     /// The state that the process is in.

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::domain::{AggregateId, Domain, NewEvent, Rejection, States, Targets};
+use crate::fail;
 use crate::job::{Dead, DeadCode, Fingerprint, Job, JobId};
 use crate::plan::Planned;
 use crate::store::StoredReceipt;
@@ -39,6 +40,8 @@ pub enum Verdict {
     IdReused,
     /// It is not due before this Unix time in milliseconds.
     NotDue(u64),
+    /// An aggregate that it touches has events which this program cannot read.
+    Unreadable,
     /// It touches other aggregates than was thought, or an older job that had to go back touches the same.
     Again,
 }
@@ -89,6 +92,8 @@ struct Deciding<D: Domain> {
     receipts: HashMap<JobId, StoredReceipt>,
     /// Jobs of this batch that get a receipt: by id, their index and fingerprint.
     settled: HashMap<JobId, (usize, Fingerprint)>,
+    /// Aggregates whose events cannot be read.
+    unreadable: HashSet<AggregateId>,
     /// Aggregates that no further job of this batch may touch.
     barred: HashSet<AggregateId>,
     read: HashSet<AggregateId>,
@@ -103,7 +108,8 @@ pub fn decide<D: Domain>(jobs: &[Planned<Job<D>>], known: Known<D>, now_ms: u64)
     let decided =
         Decided { verdicts: Vec::with_capacity(jobs.len()), events: vec![], states, versions, read_only: vec![] };
     let (settled, read, written) = (HashMap::new(), HashSet::new(), HashSet::new());
-    let mut deciding = Deciding { decided, receipts, settled, barred: unreadable, read, written, now_ms };
+    let mut deciding =
+        Deciding { decided, receipts, settled, unreadable, barred: HashSet::new(), read, written, now_ms };
     for (index, planned) in jobs.iter().enumerate() {
         let verdict = deciding.verdict(index, planned);
         let with_receipt =
@@ -111,7 +117,7 @@ pub fn decide<D: Domain>(jobs: &[Planned<Job<D>>], known: Known<D>, now_ms: u64)
         if with_receipt {
             deciding.settled.insert(planned.job.id, (index, planned.job.fingerprint));
         }
-        if verdict == Verdict::Again {
+        if matches!(verdict, Verdict::Again | Verdict::Unreadable) {
             deciding.barred.extend(planned.aggregates.iter().cloned());
         }
         deciding.decided.verdicts.push(verdict);
@@ -139,7 +145,11 @@ impl<D: Domain> Deciding<D> {
         if let Some(at) = job.at.filter(|at| *at > self.now_ms) {
             return Verdict::NotDue(at);
         }
-        if planned.aggregates.iter().any(|aggregate| self.barred.contains(aggregate)) || !self.targets_hold(planned) {
+        let among = |set: &HashSet<AggregateId>| planned.aggregates.iter().any(|aggregate| set.contains(aggregate));
+        if among(&self.unreadable) {
+            return Verdict::Unreadable;
+        }
+        if among(&self.barred) || !self.targets_hold(planned) {
             return Verdict::Again;
         }
         self.read.extend(planned.aggregates.iter().cloned());
@@ -172,7 +182,11 @@ impl<D: Domain> Deciding<D> {
     /// The domain's code runs here. A panic in it is a bug that costs this one job.
     fn run(&mut self, index: usize, planned: &Planned<Job<D>>, command: &D::Command) -> Verdict {
         let states = &self.decided.states;
-        let attempt = catch_unwind(AssertUnwindSafe(|| decide_one::<D>(states, &planned.aggregates, command)));
+        let subject = planned.job.subject.as_ref().map_or("", |subject| &subject.id);
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            fail::point("decide", subject);
+            decide_one::<D>(states, &planned.aggregates, command)
+        }));
         let (events, evolved) = match attempt {
             Ok(Ok(Ok(decision))) => decision,
             Ok(Ok(Err(Rejection(reason)))) => return Verdict::Rejected(reason),

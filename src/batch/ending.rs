@@ -48,40 +48,41 @@ pub enum Fate {
     },
 }
 
-/// A job's end as this attempt found it; `None` sends it back to the plan.
-pub(super) type End = Option<(OutcomeLabel, Told, Fate)>;
+/// A job's end as this attempt found it; the error sends it back to the plan.
+pub(super) type End = Result<(OutcomeLabel, Told, Fate), Back>;
 
 /// The end of each job, now that its batch is durable.
 pub(super) fn ends<D: Domain>(jobs: &[Planned<Job<D>>], decided: &Decided<D>, committed: Committed) -> Vec<End> {
     let mut ends: Vec<End> = Vec::with_capacity(jobs.len());
-    for verdict in &decided.verdicts {
+    for (planned, verdict) in jobs.iter().zip(&decided.verdicts) {
         let end = match verdict {
-            Verdict::Applied { count: 0, .. } => Some(told(OutcomeLabel::Applied, None, None)),
+            Verdict::Applied { count: 0, .. } => Ok(told(OutcomeLabel::Applied, None, None)),
             Verdict::Applied { first, count } => {
                 let first = committed.base + 1 + *first as u64;
-                Some(told(OutcomeLabel::Applied, None, Some((first, first + *count as u64 - 1))))
+                Ok(told(OutcomeLabel::Applied, None, Some((first, first + *count as u64 - 1))))
             }
-            Verdict::Rejected(reason) => Some(told(OutcomeLabel::Rejected, Some((*reason).to_owned()), None)),
-            Verdict::Expired => Some(told(OutcomeLabel::Expired, None, None)),
+            Verdict::Rejected(reason) => Ok(told(OutcomeLabel::Rejected, Some((*reason).to_owned()), None)),
+            Verdict::Expired => Ok(told(OutcomeLabel::Expired, None, None)),
             Verdict::Dead(dead) => {
                 let (label, told, _) = told(OutcomeLabel::Dead, Some(dead.reason()), None);
-                Some((label, told, Fate::Bury { error: dead.detail.clone() }))
+                Ok((label, told, Fate::Bury { error: dead.detail.clone() }))
             }
             Verdict::IdReused => {
-                Some(told(OutcomeLabel::Duplicate, Some(ID_REUSED.to_owned()), None)).map(|(label, told, fate)| {
-                    (label, Told { outcome: OutcomeLabel::Rejected.as_str().to_owned(), ..told }, fate)
-                })
+                let (label, told, fate) = told(OutcomeLabel::Duplicate, Some(ID_REUSED.to_owned()), None);
+                Ok((label, Told { outcome: OutcomeLabel::Rejected.as_str().to_owned(), ..told }, fate))
             }
-            Verdict::Duplicate(receipt) => Some(repeated(receipt)),
-            Verdict::Repeats(earlier) => ends.get(*earlier).cloned().flatten().map(|(_, told, fate)| {
-                // The entry of a dead job's repetition is a letter of its own, since it is an entry of its own.
-                (OutcomeLabel::Duplicate, told, fate)
-            }),
+            Verdict::Duplicate(receipt) => Ok(repeated(receipt, &planned.job)),
+            Verdict::Repeats(earlier) => match ends.get(*earlier) {
+                Some(Ok((_, told, _))) => Ok((OutcomeLabel::Duplicate, told.clone(), Fate::Acknowledge)),
+                Some(Err(why)) => Err(*why),
+                None => Err(Back::Targets),
+            },
             Verdict::NotDue(at) => {
                 let (label, told, _) = told(OutcomeLabel::Applied, None, None);
-                Some((label, told, Fate::Postpone { at: *at }))
+                Ok((label, told, Fate::Postpone { at: *at }))
             }
-            Verdict::Again => None,
+            Verdict::Unreadable => Err(Back::Unreadable),
+            Verdict::Again => Err(Back::Targets),
         };
         ends.push(end);
     }
@@ -92,11 +93,13 @@ fn told(label: OutcomeLabel, reason: Option<String>, positions: Option<(u64, u64
     (label, Told { outcome: label.as_str().to_owned(), reason, positions }, Fate::Acknowledge)
 }
 
-/// The end of a job that has a receipt: the first outcome again. A dead one's letter is written again if it was not.
-fn repeated(receipt: &StoredReceipt) -> (OutcomeLabel, Told, Fate) {
+/// The end of a job that has a receipt: the first outcome again. A dead one's letter is written again if this entry has been
+/// delivered before, since the process may have ended before it was written; what the producer sent again gets none.
+fn repeated<D: Domain>(receipt: &StoredReceipt, job: &Job<D>) -> (OutcomeLabel, Told, Fate) {
     let told = Told { outcome: receipt.outcome.clone(), reason: receipt.reason.clone(), positions: receipt.positions };
-    let dead = receipt.outcome == OutcomeLabel::Dead.as_str();
-    let fate = if dead { Fate::Bury { error: receipt.reason.clone().unwrap_or_default() } } else { Fate::Acknowledge };
+    let is_letter = receipt.outcome == OutcomeLabel::Dead.as_str() && job.deliveries.is_some();
+    let error = || receipt.reason.clone().unwrap_or_default();
+    let fate = if is_letter { Fate::Bury { error: error() } } else { Fate::Acknowledge };
     (OutcomeLabel::Duplicate, told, fate)
 }
 
@@ -109,8 +112,8 @@ pub(super) fn settle<D: Domain>(
 ) {
     for (planned, end) in jobs.into_iter().zip(ends) {
         match end {
-            Some((label, told, fate)) => settled.push(Settled { planned, label, told, fate }),
-            None => back.push((planned, Back::Targets)),
+            Ok((label, told, fate)) => settled.push(Settled { planned, label, told, fate }),
+            Err(why) => back.push((planned, why)),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use lru::LruCache;
 
-use super::Engine;
 use super::decide::Known;
+use super::{Engine, Incidents};
 use crate::domain::{AggregateId, Domain, Undecodable};
 use crate::job::JobId;
 use crate::store::{Recorded, Snapshot, StoreError};
@@ -21,6 +21,11 @@ impl<D: Domain> Cache<D> {
     /// An empty cache of this many states.
     pub fn new(capacity: NonZeroUsize) -> Self {
         Self(Mutex::new(LruCache::new(capacity)))
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.lock().clear();
     }
 
     /// The version and state of `aggregate`, if it is here.
@@ -61,7 +66,7 @@ pub(super) async fn load<D: Domain>(
     }
     if !missing.is_empty() {
         let events = engine.store.events_after(&missing).await?;
-        replay(&mut known, &missing, &events);
+        replay(&mut known, &missing, &events, &engine.incidents);
     }
     Ok(known)
 }
@@ -75,7 +80,9 @@ pub async fn load_sources<D: Domain>(engine: &Engine<D>, sources: &[AggregateId]
             states.collect()
         }
         Err(error) => {
-            tracing::warn!(%error, "the aggregates of waiting jobs cannot be looked up; trying again");
+            if engine.incidents.is_news("sources") {
+                tracing::warn!(%error, "the aggregates of waiting jobs cannot be looked up; trying again");
+            }
             tokio::time::sleep(RETRY).await;
             HashMap::new()
         }
@@ -86,7 +93,7 @@ pub async fn load_sources<D: Domain>(engine: &Engine<D>, sources: &[AggregateId]
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Folds `events` into the states. What they reach is the version to go by, which may be newer than the head read before.
-fn replay<D: Domain>(known: &mut Known<D>, missing: &[(AggregateId, u64)], events: &[Recorded]) {
+fn replay<D: Domain>(known: &mut Known<D>, missing: &[(AggregateId, u64)], events: &[Recorded], incidents: &Incidents) {
     for (aggregate, version) in missing {
         known.versions.insert(aggregate.clone(), *version);
     }
@@ -101,7 +108,12 @@ fn replay<D: Domain>(known: &mut Known<D>, missing: &[(AggregateId, u64)], event
                 known.versions.insert(aggregate, event.version);
             }
             Err(error) => {
-                tracing::error!(aggregate.id = %aggregate, event.version, %error, "an aggregate cannot be loaded");
+                if incidents.is_news("unreadable") {
+                    tracing::error!(
+                        aggregate.id = %aggregate, event.version, %error,
+                        "an aggregate cannot be loaded; its jobs wait for a program that can"
+                    );
+                }
                 known.unreadable.insert(aggregate);
             }
         }

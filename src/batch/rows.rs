@@ -25,7 +25,12 @@ pub(super) fn transaction<D: Domain>(
             Verdict::Rejected(reason) => (OutcomeLabel::Rejected, Some((*reason).to_owned()), None),
             Verdict::Expired => (OutcomeLabel::Expired, None, None),
             Verdict::Dead(dead) => (OutcomeLabel::Dead, Some(dead.reason()), None),
-            Verdict::Duplicate(_) | Verdict::Repeats(_) | Verdict::IdReused | Verdict::NotDue(_) | Verdict::Again => {
+            Verdict::Duplicate(_)
+            | Verdict::Repeats(_)
+            | Verdict::IdReused
+            | Verdict::NotDue(_)
+            | Verdict::Unreadable
+            | Verdict::Again => {
                 continue;
             }
         };

@@ -97,7 +97,7 @@ async fn database(config: &Config) -> Findings {
         Err(error) => findings.error("database", error),
     }
     match store.schema().await {
-        Ok(SchemaState::Current) => match store.check_grants().await {
+        Ok(SchemaState::Current) => match store.check_grants(config.retention.receipts.is_some()).await {
             Ok(()) => findings.add("schema", Verdict::Ok, "current, and the account may write it"),
             Err(error) => findings.error("schema", error),
         },

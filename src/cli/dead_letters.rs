@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::operator::{Rows, Streams, age, line, millis, moment, safe};
+use super::operator::{Listing, Streams, age, line, millis, moment, safe};
 use super::{Failed, Json, exit};
 use crate::app;
 use crate::config::Config;
@@ -96,18 +96,15 @@ async fn list(config: &Config, arguments: &List) -> Result<u8, Failed> {
     let streams = arguments.streams.of(config)?;
     let broker = app::broker(config).await?;
     let now_ms = broker.time_ms().await?;
-    let mut left = arguments.limit.unwrap_or(u64::MAX);
-    let mut rows = Rows::new(&["letter", "job", "type", "key", "reason", "deliveries", "age"]);
+    let header = &["letter", "job", "type", "key", "reason", "deliveries", "age"];
+    let mut listing = Listing::new(header, arguments.limit, arguments.json);
     for stream in streams {
         let mut pages = broker.letters(stream, arguments.filters.selection(now_ms)).await?;
-        while let Some(page) = if left > 0 { pages.next().await? } else { None } {
-            for letter in page.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
-                left -= 1;
-                if arguments.json.json { line(summary(letter))? } else { rows.add(row(letter, now_ms))? }
-            }
+        while let Some(page) = if listing.is_full() { None } else { pages.next().await? } {
+            page.iter().try_for_each(|letter| listing.add(|| row(letter, now_ms), || summary(letter)))?;
         }
     }
-    rows.print()?;
+    listing.print()?;
     Ok(exit::OK)
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use comfy_table::{Table, presets};
 
-use super::{Failed, exit};
+use super::{Failed, Json, exit};
 use crate::config::Config;
 
 /// The choice of streams.
@@ -85,17 +85,19 @@ pub fn moment(ms: u64) -> String {
 /// Rows per table: more are printed as several tables, so that a long list takes no memory to speak of.
 const ROWS: usize = 500;
 
-/// A list that is printed as it grows.
-pub struct Rows {
+/// A list that is printed as it grows, as a table or as objects, until it is as long as it may be.
+pub struct Listing {
     header: &'static [&'static str],
     table: Table,
     rows: usize,
+    left: u64,
+    json: bool,
 }
 
-impl Rows {
+impl Listing {
     /// An empty list.
-    pub fn new(header: &'static [&'static str]) -> Self {
-        Self { header, table: Self::table(header), rows: 0 }
+    pub fn new(header: &'static [&'static str], limit: Option<u64>, json: Json) -> Self {
+        Self { header, table: Self::table(header), rows: 0, left: limit.unwrap_or(u64::MAX), json: json.json }
     }
 
     fn table(header: &[&str]) -> Table {
@@ -104,9 +106,25 @@ impl Rows {
         table
     }
 
-    /// Adds a row.
-    pub fn add<const N: usize>(&mut self, row: [String; N]) -> Result<(), Failed> {
-        self.table.add_row(row);
+    /// Whether it takes no more.
+    pub fn is_full(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Adds an item, unless the list is full.
+    pub fn add<const N: usize>(
+        &mut self,
+        row: impl FnOnce() -> [String; N],
+        object: impl FnOnce() -> serde_json::Value,
+    ) -> Result<(), Failed> {
+        if self.is_full() {
+            return Ok(());
+        }
+        self.left -= 1;
+        if self.json {
+            return line(object());
+        }
+        self.table.add_row(row());
         self.rows += 1;
         if self.rows == ROWS { self.print() } else { Ok(()) }
     }
@@ -115,7 +133,7 @@ impl Rows {
     pub fn print(&mut self) -> Result<(), Failed> {
         if self.rows > 0 {
             line(&self.table)?;
-            *self = Self::new(self.header);
+            (self.table, self.rows) = (Self::table(self.header), 0);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Subcommand;
 
-use super::operator::{Rows, Streams, line, moment, safe};
+use super::operator::{Listing, Streams, line, moment, safe};
 use super::{Failed, Json, exit};
 use crate::app;
 use crate::config::Config;
@@ -47,22 +47,18 @@ pub async fn run(config: &Config, command: Scheduled) -> Result<u8, Failed> {
 async fn list(config: &Config, limit: Option<u64>, streams: &Streams, json: Json) -> Result<u8, Failed> {
     let streams = streams.of(config)?;
     let broker = app::broker(config).await?;
-    let mut left = limit.unwrap_or(u64::MAX);
-    let mut rows = Rows::new(&["due", "job", "type", "key"]);
+    let mut listing = Listing::new(&["due", "job", "type", "key"], limit, json);
     for stream in streams {
         let mut place = Place::default();
-        while left > 0 {
+        while !listing.is_full() {
             let page = broker.scheduled(stream, &mut place).await?;
             if page.is_empty() {
                 break;
             }
-            for job in page.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
-                left -= 1;
-                if json.json { line(object(job))? } else { rows.add(row(job))? }
-            }
+            page.iter().try_for_each(|job| listing.add(|| row(job), || object(job)))?;
         }
     }
-    rows.print()?;
+    listing.print()?;
     Ok(exit::OK)
 }
 

@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 pub use self::keys::{KEYS, Key};
 pub use self::problem::{Problem, Problems};
 pub use self::secret::Secret;
-pub use self::sections::{Batch, Database, Drain, Http, Lock, Log, LogFormat, Stream, Tls};
+pub use self::sections::{Batch, Database, Drain, Http, Lock, Log, LogFormat, Retention, Stream, Tls};
 
 use self::layers::{Layers, Origin, THE_FILE};
 
@@ -50,6 +50,8 @@ pub struct Config {
     pub http: Http,
     /// `[drain]`: the end of the process.
     pub drain: Drain,
+    /// `[retention]`: for how long things are kept.
+    pub retention: Retention,
     /// `[log]`: what is logged, and how.
     pub log: Log,
     /// `[tls]`: certificates for `rediss://`.
@@ -86,6 +88,7 @@ pub fn load(
         batch: Batch::read(&mut layers),
         http: Http::read(&mut layers),
         drain: Drain::read(&mut layers),
+        retention: Retention::read(&mut layers),
         log: Log::read(&mut layers),
         tls: Tls::read(&mut layers),
     };

@@ -27,6 +27,11 @@ impl Layers {
         Duration::from_millis(self.whole(key, " of milliseconds", range).into())
     }
 
+    /// A time in days.
+    pub(super) fn days(&mut self, key: &str, range: RangeInclusive<u32>) -> Duration {
+        Duration::from_secs(u64::from(self.whole(key, " of days", range)) * 24 * 60 * 60)
+    }
+
     fn whole(&mut self, key: &str, unit: &str, range: RangeInclusive<u32>) -> u32 {
         let number = match self.value(key) {
             Some(Value::Toml(toml::Value::Integer(number))) => u32::try_from(*number).ok(),

@@ -12,6 +12,7 @@ pub(super) fn check(config: &Config, layers: &mut Layers) {
     check_lock(config, layers);
     check_capacity(config, layers);
     check_signs_of_life(config, layers);
+    check_retention(config, layers);
     check_certificate(config, layers);
 }
 
@@ -78,6 +79,19 @@ fn check_signs_of_life(config: &Config, layers: &mut Layers) {
         )
     });
     layers.relate(&["stream.heartbeat_ms", "stream.claim_after_ms"], too_rare);
+}
+
+fn check_retention(config: &Config, layers: &mut Layers) {
+    let deliveries = config.stream.deliveries_take();
+    let too_soon = config.retention.receipts.filter(|age| *age < deliveries).map(|age| {
+        let (age, hours) = (age.as_secs() / 86_400, deliveries.as_secs().div_ceil(3_600));
+        format!(
+            "must be at least stream.claim_after_ms times stream.max_deliveries, which is {hours} h, or a job that is still \
+             delivered has a second effect; not {age}"
+        )
+    });
+    let related = ["retention.receipts_days", "stream.claim_after_ms", "stream.max_deliveries"];
+    layers.relate(&related, too_soon);
 }
 
 fn check_certificate(config: &Config, layers: &mut Layers) {

@@ -37,7 +37,7 @@ pub(super) fn changes(one: &Config, other: &Config) -> Vec<&'static Key> {
 type Section = (&'static str, Vec<(&'static str, Value)>);
 
 fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section> {
-    let Config { database, stream, lock, batch, http, drain, log, tls } = config;
+    let Config { database, stream, lock, batch, http, drain, retention, log, tls } = config;
     let nodes: Vec<String> = lock.nodes.iter().map(&secret).collect();
     vec![
         (
@@ -83,10 +83,20 @@ fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section>
                 ("max_bytes", Value::from(batch.max_bytes)),
                 ("in_flight", Value::from(batch.in_flight)),
                 ("cache", Value::from(batch.cache)),
+                ("decide_timeout_ms", millis(batch.decide_timeout)),
             ],
         ),
         ("http", vec![("listen", text(&http.listen))]),
         ("drain", vec![("timeout_ms", millis(drain.timeout))]),
+        (
+            "retention",
+            vec![
+                ("receipts_days", days(retention.receipts)),
+                ("dead_letters_days", days(retention.dead_letters)),
+                ("replies_days", days(retention.replies)),
+                ("interval_ms", millis(retention.interval)),
+            ],
+        ),
         ("log", vec![("level", text(&log.level)), ("format", text(&log.format.as_str()))]),
         (
             "tls",
@@ -105,6 +115,10 @@ fn text(value: &impl ToString) -> Value {
 
 fn millis(value: Duration) -> Value {
     Value::from(i64::try_from(value.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn days(value: Option<Duration>) -> Value {
+    Value::from(value.map_or(0, |value| i64::try_from(value.as_secs() / (24 * 60 * 60)).unwrap_or(i64::MAX)))
 }
 
 fn path(value: Option<&PathBuf>) -> Value {

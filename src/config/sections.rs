@@ -85,6 +85,13 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// How long the deliveries of a job that never comes to its end may take together.
+    pub fn deliveries_take(&self) -> Duration {
+        self.claim_after.saturating_mul(self.max_deliveries)
+    }
+}
+
 fn read_stream_names(layers: &mut Layers) -> Vec<String> {
     const KEY: &str = "stream.names";
     let Some(names) = layers.list(KEY) else {
@@ -96,8 +103,8 @@ fn read_stream_names(layers: &mut Layers) -> Vec<String> {
     for (index, stream) in names.iter().enumerate() {
         let problem = if name(stream).is_none() {
             NAME_RULE
-        } else if [":dead", ":scheduled", ":finished"].iter().any(|end| stream.ends_with(end)) {
-            "must not end in :dead, :scheduled or :finished, which are the daemon's own"
+        } else if [":dead", ":scheduled", ":finished", ":retention"].iter().any(|end| stream.ends_with(end)) {
+            "must not end in :dead, :scheduled, :finished or :retention, which are the daemon's own"
         } else if stream.starts_with("lock:") || stream.starts_with("reply:") {
             "must not start with lock: or reply:, which locks and replies are named by"
         } else if names[..index].contains(stream) {
@@ -168,6 +175,8 @@ pub struct Batch {
     pub in_flight: u32,
     /// Aggregate states kept in memory.
     pub cache: u32,
+    /// How long the decision of a batch may take.
+    pub decide_timeout: Duration,
 }
 
 impl Batch {
@@ -177,6 +186,7 @@ impl Batch {
             max_bytes: layers.bytes("batch.max_bytes", 1_024..=64 << 20),
             in_flight: layers.count("batch.in_flight", 1..=64),
             cache: layers.count("batch.cache", 1..=10_000_000),
+            decide_timeout: layers.millis("batch.decide_timeout_ms", 100..=3_600_000),
         }
     }
 }
@@ -206,6 +216,36 @@ pub struct Drain {
 impl Drain {
     pub(super) fn read(layers: &mut Layers) -> Self {
         Drain { timeout: layers.millis("drain.timeout_ms", 1..=3_600_000) }
+    }
+}
+
+/// `[retention]`: for how long things are kept that nobody may need any more; what has no age is kept for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Age after which a receipt may go.
+    pub receipts: Option<Duration>,
+    /// Age after which a dead letter goes.
+    pub dead_letters: Option<Duration>,
+    /// Silence after which a reply stream goes.
+    pub replies: Option<Duration>,
+    /// Time between two looks.
+    pub interval: Duration,
+}
+
+impl Retention {
+    pub(super) fn read(layers: &mut Layers) -> Self {
+        let mut age = |key| Some(layers.days(key, 0..=36_500)).filter(|age| !age.is_zero());
+        Retention {
+            receipts: age("retention.receipts_days"),
+            dead_letters: age("retention.dead_letters_days"),
+            replies: age("retention.replies_days"),
+            interval: layers.millis("retention.interval_ms", 100..=86_400_000),
+        }
+    }
+
+    /// Whether anything ever goes.
+    pub fn is_on(&self) -> bool {
+        self.receipts.or(self.dead_letters).or(self.replies).is_some()
     }
 }
 

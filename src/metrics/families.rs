@@ -74,6 +74,8 @@ families! {
         "Entries in the dead-letter stream.";
     QUEUE_POLL = Gauge, UnixSeconds, "lockkeeper_queue_last_poll_timestamp_seconds", [],
         "When the streams were last read, Unix time.";
+    READING = Gauge, Flag, "lockkeeper_reading_state", ["state"],
+        "1 for what the intake does with the streams now, else 0.";
     GROUPS_RECREATED = Counter, Count, "lockkeeper_queue_groups_recreated_total", ["queue"],
         "Times a group was gone and was created again.";
     CLAIM_DELETED = Counter, Count, "lockkeeper_claim_deleted_total", ["queue"],
@@ -154,10 +156,20 @@ families! {
         "Times the database could not be used, by class.";
     HEAD_POSITION = Gauge, Count, "lockkeeper_store_head_position", [],
         "The newest position this process has committed.";
+    WENT_BACK = Counter, Count, "lockkeeper_store_went_back_total", [],
+        "Times the database had lost commits that it had confirmed, as after a failover.";
     POOL = Gauge, Count, "lockkeeper_db_pool_connections", ["state"],
         "Database connections, by state.";
     POOL_MAX = Gauge, Count, "lockkeeper_db_pool_max_connections", [],
         "Configured limit of database connections.";
+
+    // Retention
+    RETENTION_DELETED = Counter, Count, "lockkeeper_retention_deleted_total", ["what"],
+        "Receipts, dead letters and reply streams that were old and are gone.";
+    RETENTION_FAILURES = Counter, Count, "lockkeeper_retention_failures_total", [],
+        "Looks for what is old that stopped before their end.";
+    RETENTION_DONE = Gauge, UnixSeconds, "lockkeeper_retention_last_done_timestamp_seconds", [],
+        "When this process last looked for what is old, Unix time.";
 
     // Process
     STATE = Gauge, Flag, "lockkeeper_state", ["state"],

@@ -281,6 +281,32 @@ impl Model {
 }
 
 proptest! {
+    /// Asked at one moment, the plan leaves no job without a turn: it is in the batch, or there is a moment at which it will
+    /// be. Asked at two, it may be in neither, which the dispatcher must never do.
+    #[test]
+    fn a_job_that_waits_is_in_the_batch_or_has_its_moment(offsets in proptest::collection::vec(-2i64..=2, 1..4)) {
+        let now = Instant::now() + Duration::from_secs(1);
+        let at = |offset: i64| match offset {
+            ..0 => now - Duration::from_nanos(offset.unsigned_abs()),
+            _ => now + Duration::from_nanos(offset.unsigned_abs()),
+        };
+        let mut plan = Plan::new(TERMS);
+        for (name, offset) in offsets.iter().enumerate() {
+            plan.push(Waiting { not_before: Some(at(*offset)), ..job(name as u16, &[name as u8]) });
+        }
+        let planned = names(&plan.next_batch(now, LIMITS));
+        for (name, offset) in offsets.iter().enumerate() {
+            prop_assert_eq!(planned.contains(&(name as u16)), *offset <= 0, "a job that is due at this very moment is due");
+        }
+        prop_assert_eq!(plan.next_due(now), offsets.iter().filter(|offset| **offset > 0).min().map(|offset| at(*offset)));
+        if let Some(soonest) = plan.next_due(now) {
+            prop_assert!(!plan.next_batch(soonest, LIMITS).is_empty(), "its timer does not come in vain");
+            prop_assert!(plan.next_due(soonest).is_none_or(|later| later > soonest));
+        }
+    }
+}
+
+proptest! {
     #[test]
     fn batches_are_disjoint_nobody_overtakes_and_all_are_planned(steps in proptest::collection::vec(step(), 1..80)) {
         let mut model = Model::new();

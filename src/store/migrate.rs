@@ -60,13 +60,16 @@ impl Store {
         Ok(result?)
     }
 
-    /// Tries every kind of statement that a batch sends to the engine's tables, on no rows. The server's refusal names the
-    /// grant that is missing.
-    pub async fn check_grants(&self) -> Result<(), StoreError> {
-        let statements = "START TRANSACTION; \
+    /// Tries every kind of statement that a batch sends to the engine's tables, on no rows, and with `forgetting` the one that
+    /// deletes receipts. The server's refusal names the grant that is missing.
+    pub async fn check_grants(&self, forgetting: bool) -> Result<(), StoreError> {
+        let forget = if forgetting { "DELETE FROM receipts WHERE 1 = 0; " } else { "" };
+        let statements = format!(
+            "START TRANSACTION; \
              INSERT INTO events SELECT * FROM events WHERE 1 = 0; \
              INSERT INTO receipts SELECT * FROM receipts WHERE 1 = 0; \
-             UPDATE event_sequence SET position = position, unchanged = 1 WHERE 1 = 0; ROLLBACK";
+             UPDATE event_sequence SET position = position, unchanged = 1 WHERE 1 = 0; {forget}ROLLBACK"
+        );
         self.rows(statements, false).await.map(drop)
     }
 

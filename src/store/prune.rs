@@ -1,6 +1,7 @@
 //! Removing receipts: those of dead jobs that are to run again, and those that are older than anyone will ask for.
 //!
-//! Only an operator's commands come here, so the daemon's own account needs no DELETE.
+//! An operator's commands come here, and the daemon when it is told to keep receipts for a while only: then its account
+//! needs DELETE.
 
 use std::time::Duration;
 

@@ -41,14 +41,16 @@ static CLAIM: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Sets the idle time of those entries to zero that are still ours, and returns how many there are.
-/// KEYS: stream. ARGV: group, consumer, ids.
+/// Sets the idle time of those entries to zero that are still ours, and returns how many there are. One that has been handed
+/// back is nobody's: the signs of life and the handing back are not in step, and a late sign would take it away from the
+/// peers for as long as a dead consumer's entry waits. KEYS: stream. ARGV: group, consumer, ids.
 static KEEP_ALIVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local kept = 0
         for i = 3, #ARGV do
-            if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) == 1 then
+            local mine = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])[1]
+            if mine and mine[3] < 3600000 then
                 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
                 kept = kept + 1
             end
@@ -71,7 +73,8 @@ static COUNT_STARTS: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Makes those entries claimable at once that are still ours, with the delivery count that is given for each.
+/// Makes those entries claimable at once that are still ours, with the delivery count that is given for each. An idle time of
+/// an hour is what tells them from entries in hand.
 /// KEYS: stream. ARGV: group, consumer, then id and count in turn.
 static HAND_BACK: LazyLock<Script> = LazyLock::new(|| {
     Script::new(

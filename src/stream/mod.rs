@@ -44,6 +44,11 @@ pub fn finished(stream: &str) -> String {
     format!("{stream}:finished")
 }
 
+/// The name of the key that says whose turn it is to look for what is old.
+fn retention(stream: &str) -> String {
+    format!("{stream}:retention")
+}
+
 /// The name of the sorted set that holds `stream`'s jobs that are not due.
 pub fn scheduled(stream: &str) -> String {
     format!("{stream}:scheduled")
@@ -59,6 +64,21 @@ impl BrokerError {
     pub fn is_group_gone(&self) -> bool {
         // Redis 7.0 wakes a blocked reader with UNBLOCKED when the stream is deleted.
         matches!(self.0.code(), Some("NOGROUP" | "UNBLOCKED")) || self.0.to_string().contains("no longer exists")
+    }
+
+    /// The kind of trouble in a word, of which there are few.
+    pub fn cause(&self) -> &'static str {
+        if self.is_denied() {
+            "denied"
+        } else if self.is_group_gone() {
+            "group_gone"
+        } else if self.0.is_timeout() {
+            "timeout"
+        } else if self.0.code().is_some() {
+            "refused"
+        } else {
+            "away"
+        }
     }
 
     /// True when the broker says no to our name, password or rights; waiting does not help.
@@ -155,6 +175,14 @@ impl Broker {
             }
         }
         Ok(created)
+    }
+
+    /// True for one of all daemons that ask within `interval`: it is its turn to look for what is old.
+    pub async fn take_turn(&self, interval: Duration) -> Result<bool, BrokerError> {
+        let Some(first) = self.settings.names.first() else { return Ok(false) };
+        let mut command = redis::cmd("SET");
+        command.arg(retention(first)).arg(&*self.consumer).arg("NX").arg("PX").arg(interval.as_millis() as u64);
+        Ok(command.query_async::<Option<String>>(&mut self.connection()).await?.is_some())
     }
 
     /// A reader with a connection of its own: it blocks, and it must never be cancelled.

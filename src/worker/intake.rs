@@ -5,7 +5,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
-use super::Hand;
+use super::reading::State;
+use super::{Hand, Reading, Room};
+use crate::batch::Incidents;
 use crate::job::{Entry, EntryId};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Metrics, Source};
@@ -24,6 +26,10 @@ pub struct Intake {
     pub lifecycle: Lifecycle,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Told of what it does; says when to wait for the database.
+    pub reading: Reading,
+    /// Keeps an outage from filling the log.
+    pub incidents: Arc<Incidents>,
     /// The most entries of one read.
     pub read_count: usize,
 }
@@ -41,32 +47,42 @@ const PROMOTE_COUNT: usize = 100;
 
 impl Intake {
     /// Takes in what quiet consumers left behind, since it is older than everything new; then runs the three loops until
-    /// the daemon drains.
-    pub async fn run(self) {
+    /// the daemon drains. Returns how many entries a last read brought, which were handed back.
+    pub async fn run(self) -> usize {
         if let Err(error) = self.scan().await {
-            tracing::warn!(%error, "the entries of quiet consumers cannot be claimed yet");
+            self.tell(&error);
         }
-        tokio::join!(self.clone().read(), self.clone().claim(), self.promote());
+        let (handed_back, (), ()) = tokio::join!(self.clone().read(), self.clone().claim(), self.promote());
+        handed_back
     }
 
     /// Reads new entries until the daemon drains. What a read brings after that is handed back.
-    async fn read(self) {
+    async fn read(self) -> usize {
+        let mut handed_back = 0;
         let mut reader: Option<Reader> = None;
         let mut failures = Failures::default();
         while self.lifecycle.is_running() {
-            self.lifecycle.awake().await;
+            if self.lifecycle.is_quiet() {
+                self.reading.set(State::Quiet);
+                self.lifecycle.awake().await;
+            }
+            if self.reading.is_store_away() {
+                self.reading.set(State::StoreAway);
+                self.reading.with_store(&self.lifecycle).await;
+            }
             let mut open = match reader.take() {
                 Some(reader) => reader,
                 None => match self.broker.reader().await {
                     Ok(reader) => reader,
                     Err(error) => {
+                        self.reading.failed(&error);
                         self.recover(&error, &mut failures).await;
                         continue;
                     }
                 },
             };
             let mut room = tokio::select! {
-                room = self.hand.room(self.streams(), self.read_count) => room,
+                room = self.room() => room,
                 () = self.lifecycle.reached(Phase::Draining) => break,
             };
             // Never inside select!: a read that was sent may have entries assigned to us already.
@@ -74,17 +90,35 @@ impl Intake {
             match open.read((room.entries() / self.streams() as usize).max(1)).await {
                 Ok(read) => {
                     failures = Failures::default();
+                    self.reading.set(State::Reads);
                     self.metrics.polled(unix_seconds());
                     reader = Some(open);
                     if self.lifecycle.is_running() {
                         self.accept(read, &mut room, Source::New);
                     } else {
+                        handed_back += read.len();
                         self.hand_back(read).await;
                     }
                 }
-                Err(error) => self.recover(&error, &mut failures).await,
+                Err(error) => {
+                    self.reading.failed(&error);
+                    self.recover(&error, &mut failures).await;
+                }
             }
         }
+        handed_back
+    }
+
+    /// Waits for room for a read, and says so when there is none.
+    async fn room(&self) -> Room {
+        let room = self.hand.room(self.streams(), self.read_count);
+        tokio::pin!(room);
+        tokio::select! {
+            biased;
+            room = &mut room => return room,
+            () = std::future::ready(()) => self.reading.set(State::Full),
+        }
+        room.await
     }
 
     /// Looks for entries that somebody has to take over, until the daemon drains.
@@ -94,6 +128,7 @@ impl Intake {
         let mut clean_up = Instant::now();
         while self.lifecycle.is_running() {
             self.lifecycle.awake().await;
+            self.reading.with_store(&self.lifecycle).await;
             match self.scan().await {
                 Ok(()) => {
                     failures = Failures::default();
@@ -153,7 +188,7 @@ impl Intake {
             match self.broker.remove_consumers(stream, false).await {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(queue = %stream, removed, "consumers of dead processes were removed"),
-                Err(error) => tracing::warn!(queue = %stream, %error, "dead consumers cannot be removed"),
+                Err(error) => self.tell(&error),
             }
         }
     }
@@ -212,11 +247,18 @@ impl Intake {
                         return;
                     }
                 }
-                Err(error) => tracing::warn!(%error, "the consumer group cannot be created"),
+                Err(error) => self.tell(&error),
             }
         }
-        tracing::warn!(%error, "the broker cannot be read; trying again");
+        self.tell(error);
         self.sleep(failures.next_delay()).await;
+    }
+
+    /// Logs a failure, once a second for each cause, whichever of the loops meets it.
+    fn tell(&self, error: &BrokerError) {
+        if self.incidents.is_news(error.cause()) {
+            tracing::warn!(%error, cause = error.cause(), "the broker cannot be used; trying again");
+        }
     }
 
     async fn sleep(&self, time: Duration) {
@@ -228,7 +270,7 @@ impl Intake {
 }
 
 /// Keeps the entries in hand alive, as long as it is polled: also while the daemon drains.
-pub async fn keep_alive(broker: Broker, hand: Hand, heartbeat: Duration) {
+pub async fn keep_alive(broker: Broker, hand: Hand, heartbeat: Duration, incidents: Arc<Incidents>) {
     let mut ticks = tokio::time::interval(heartbeat);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -236,7 +278,9 @@ pub async fn keep_alive(broker: Broker, hand: Hand, heartbeat: Duration) {
         for stream in &broker.settings().names {
             let ids: Vec<_> = hand.entries(stream).into_iter().map(|(id, _)| id).collect();
             // Fewer may be ours than were in hand a moment ago, since some have been acknowledged meanwhile.
-            if let Err(error) = broker.keep_alive(stream, &ids).await {
+            if let Err(error) = broker.keep_alive(stream, &ids).await
+                && incidents.is_news("keep_alive")
+            {
                 tracing::warn!(queue = %stream, %error, "the jobs in hand cannot be kept alive");
             }
         }

@@ -2,6 +2,7 @@
 
 mod hand;
 mod intake;
+mod reading;
 mod settle;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +15,7 @@ use tokio::task::{JoinError, JoinSet};
 
 pub use hand::{Hand, Room};
 pub use intake::{Intake, keep_alive};
+pub use reading::Reading;
 
 use crate::batch::{self, Back, Ended, Engine};
 use crate::domain::{AggregateId, Domain, Targets};
@@ -49,6 +51,7 @@ pub struct Dispatcher<D: Domain> {
     broker: Broker,
     hand: Hand,
     lifecycle: Lifecycle,
+    reading: Reading,
     settings: Settings,
     spans: Spans,
     plan: Plan<Job<D>>,
@@ -76,6 +79,7 @@ impl<D: Domain> Dispatcher<D> {
         broker: Broker,
         hand: Hand,
         lifecycle: Lifecycle,
+        reading: Reading,
         settings: Settings,
         spans: Spans,
     ) -> Self {
@@ -84,6 +88,7 @@ impl<D: Domain> Dispatcher<D> {
             broker,
             hand,
             lifecycle,
+            reading,
             settings,
             spans,
             plan: Plan::new(settings.terms),
@@ -100,11 +105,8 @@ impl<D: Domain> Dispatcher<D> {
     pub async fn run(mut self, mut entries: mpsc::UnboundedReceiver<Vec<Entry>>) -> Result<Drained, Broken> {
         while self.lifecycle.is_running() {
             self.start_resolving();
-            // One moment for both: a job that becomes due between two would be in no batch and have no timer.
-            let now = Instant::now();
-            self.start_batches(now);
+            let due = self.start_batches(Instant::now());
             self.engine.metrics.in_hand(self.plan.waiting(), self.in_flight_jobs);
-            let due = self.plan.next_due(now);
             tokio::select! {
                 Some(read) = entries.recv() => self.accept(read),
                 Some(ended) = self.running.join_next() => self.end(ended?),
@@ -157,11 +159,13 @@ impl<D: Domain> Dispatcher<D> {
         }
     }
 
-    fn start_batches(&mut self, now: Instant) {
+    /// Starts what can start, and returns when the next job becomes due. Both go by one moment: a job that becomes due
+    /// between two would be in no batch and have no timer.
+    fn start_batches(&mut self, now: Instant) -> Option<Instant> {
         while self.running.len() < self.settings.in_flight {
             let mut batch = self.plan.next_batch(now, self.settings.limits);
             if batch.is_empty() {
-                return;
+                break;
             }
             self.in_flight_jobs += batch.len();
             let (engine, broker) = (self.engine.clone(), self.broker.clone());
@@ -170,7 +174,9 @@ impl<D: Domain> Dispatcher<D> {
                 let ended = match count_starts(&broker, &mut batch).await {
                     Ok(()) => batch::run(&engine, batch).await,
                     Err(error) => {
-                        tracing::warn!(%error, batch.jobs = batch.len(), "the start of claimed jobs cannot be counted; they wait");
+                        if engine.incidents.is_news("count_starts") {
+                            tracing::warn!(%error, batch.jobs = batch.len(), "the start of claimed jobs cannot be counted; they wait");
+                        }
                         let back = batch.into_iter().map(|planned| (planned, Back::Unavailable)).collect();
                         Ended { settled: Vec::new(), back, busy: Vec::new() }
                     }
@@ -178,6 +184,7 @@ impl<D: Domain> Dispatcher<D> {
                 (began, ended)
             });
         }
+        self.plan.next_due(now)
     }
 
     /// Looks up the aggregates of jobs that depend on another aggregate's state: from the cache when it has that state,
@@ -227,6 +234,10 @@ impl<D: Domain> Dispatcher<D> {
             self.plan.finish(settled.planned.id, &settled.planned.aggregates, now);
         }
         let size = ended.back.len();
+        let is_away = ended.back.iter().any(|(_, why)| *why == Back::Unavailable);
+        if is_away || !ended.settled.is_empty() {
+            self.reading.store_is_away(is_away);
+        }
         if !self.lifecycle.is_running() {
             self.went_back += size;
         }
@@ -257,7 +268,8 @@ impl<D: Domain> Dispatcher<D> {
 
     fn put_back(&mut self, planned: Planned<Job<D>>, why: Back, size: usize, now: Instant) {
         let Planned { turn, id, aggregates, bytes, company, alone, tries, job } = planned;
-        let company = if why == Back::Refused { (size / 2).max(1) } else { company };
+        // One job that cannot be committed, or that somebody holds up, must not hold up the others for ever.
+        let company = if matches!(why, Back::Refused | Back::Contended) { (size / 2).max(1) } else { company };
         let pause = batch::pause(why, tries + 1, self.settings.terms.retry_delay);
         let not_before = (!pause.is_zero()).then(|| now + pause);
         let (targets, tries) = (targets(&job), if why == Back::Behind { tries } else { tries + 1 });
@@ -272,10 +284,10 @@ impl<D: Domain> Dispatcher<D> {
             by_stream.entry(job.stream).or_default().push((job.entry, job.deliveries.unwrap_or(0)));
         }
         for (stream, entries) in &by_stream {
+            entries.iter().for_each(|(id, _)| self.hand.let_go(stream, *id));
             if let Err(error) = self.broker.hand_back(stream, entries).await {
                 tracing::warn!(%error, jobs = entries.len(), "jobs could not be handed back; they are claimed later");
             }
-            entries.iter().for_each(|(id, _)| self.hand.let_go(stream, *id));
         }
         by_stream.values().map(Vec::len).sum()
     }

@@ -66,20 +66,45 @@ pub async fn pending_deleted(site: &mut Site) {
     site.resend().await;
 }
 
+/// A producer that passes MAXLEN, while the daemon is behind.
+pub async fn trimmed(site: &mut Site) {
+    site.under_load().await;
+    site.daemons[0].process.signal("TSTP").expect("SIGTSTP");
+    eventually("entries wait, and none is in hand", async || {
+        let (entries, pending) = site.world.left().await;
+        (entries >= 200 && pending == 0).then_some(())
+    })
+    .await;
+    let add = "local before = redis.call('XLEN', KEYS[1]) \
+               redis.call('XADD', KEYS[1], 'MAXLEN', 50, '*', 'id', ARGV[1], 'type', ARGV[2], 'key', ARGV[3], 'data', ARGV[4]) \
+               return before + 1 - redis.call('XLEN', KEYS[1])";
+    let job = Job::new("item.restock", &site.world.id("item0"), r#"{"quantity":1}"#);
+    site.pushed.add(std::slice::from_ref(&job));
+    let Job { id, job_type, key, data } = &job;
+    let lost: u64 = site.world.redis_do(&["EVAL", add, "1", &site.world.stream, id, job_type, key, data]).await;
+    assert!(lost >= 100, "{lost} entries are trimmed");
+    site.daemons[0].process.signal("CONT").expect("SIGCONT");
+    let series = r#"lockkeeper_queue_entries_lost_total{queue="QUEUE"}"#;
+    site.counted(series, lost as f64).await;
+    site.logged("trimmed or deleted before they were run").await;
+    site.mended().await;
+    let counted = site.daemons[0].metric(&series.replace("QUEUE", &site.world.stream)).await;
+    assert_eq!(counted, Some(lost as f64), "I7: every lost entry is counted, and once");
+    site.resend().await;
+}
+
 pub async fn frozen(site: &mut Site) {
     site.under_load().await;
-    site.broker.freeze().expect("SIGSTOP");
-    site.not_ready("broker").await;
-    site.broker.thaw().expect("SIGCONT");
-    site.mended().await;
-    let since = Instant::now();
-    site.broker.freeze().expect("SIGSTOP");
-    site.not_ready("broker").await;
-    while since.elapsed() < Duration::from_secs(20) {
+    for seconds in [5, 60] {
+        let since = Instant::now();
+        site.broker.freeze().expect("SIGSTOP");
         site.not_ready("broker").await;
+        while since.elapsed() < Duration::from_secs(seconds) {
+            site.not_ready("broker").await;
+        }
+        site.broker.thaw().expect("SIGCONT");
+        site.mended().await;
     }
-    site.broker.thaw().expect("SIGCONT");
-    site.mended().await;
 }
 
 /// The broker's memory is full while a dead letter is to be written; then it lacks the replicas that it must have.
@@ -113,6 +138,9 @@ pub async fn replica_for_a_while(site: &mut Site) {
 pub async fn access_refused(site: &mut Site) {
     site.under_load().await;
     site.world.redis_do::<()>(&["ACL", "SETUSER", "app", "-xreadgroup"]).await;
+    // The other connection may still do all that it is asked for.
+    site.not_ready("reading").await;
+    site.counted(r#"lockkeeper_reading_state{state="refused"}"#, 1.0).await;
     site.logged("NOPERM").await;
     site.world.redis_do::<()>(&["ACL", "SETUSER", "app", "+xreadgroup"]).await;
     site.mended().await;

@@ -3,7 +3,7 @@
 use futures_util::future::LocalBoxFuture;
 
 use crate::site::Site;
-use crate::{broker, database, input, locks, network, process};
+use crate::{broker, database, disk, handler, input, locks, long, network, process};
 
 /// What a case does.
 pub enum Subject {
@@ -46,23 +46,19 @@ pub fn all() -> Vec<Case> {
         case(2, "killed between COMMIT and acknowledge", |site| Box::pin(process::killed_after_commit(site))),
         case(3, "killed while holding the lock", |site| Box::pin(process::killed_with_locks(site))),
         case(4, "frozen past the lock's life, then continued", |site| Box::pin(process::frozen(site))),
-        case(5, "killed at random, 50 times", |site| Box::pin(process::killed_at_random(site))),
+        case(5, "killed at random, 200 times", |site| Box::pin(process::killed_at_random(site))),
         case(6, "SIGTERM under load", |site| Box::pin(process::drained(site))),
         case(7, "SIGTERM, batch longer than the drain", |site| Box::pin(process::overrun(site))),
         case(8, "second SIGTERM", |site| Box::pin(process::second_signal(site))),
         case(9, "SIGTERM while a server is down", |site| Box::pin(process::drained_without_servers(site))),
-        absent(10, "handler panics, loops, blocks", "the shop's handlers cannot; the engine's own tests panic"),
+        case(10, "handler panics, never returns", |site| Box::pin(handler::panics_and_hangs(site))),
         case(11, "no file descriptor left", |site| Box::pin(process::out_of_files(site))),
         case(12, "broker killed, restarted with AOF", |site| Box::pin(broker::killed(site))),
         case(13, "FLUSHALL, stream deleted", |site| Box::pin(broker::emptied(site))),
         case(14, "XGROUP DESTROY, DELCONSUMER", |site| Box::pin(broker::group_gone(site))),
         case(15, "XDEL of pending entries", |site| Box::pin(broker::pending_deleted(site))),
-        absent(
-            16,
-            "MAXLEN trim of unread entries",
-            "the daemon tells of it, and the suite has a test; the case under load is to come",
-        ),
-        case(17, "broker frozen", |site| Box::pin(broker::frozen(site))),
+        case(16, "MAXLEN trim of unread entries", |site| Box::pin(broker::trimmed(site))),
+        case(17, "broker frozen for 5 s and for 60 s", |site| Box::pin(broker::frozen(site))),
         case(18, "reply lost after acknowledge or dead letter", |site| Box::pin(network::broker_replies_lost(site))),
         case(19, "OOM, NOREPLICAS", |site| Box::pin(broker::writes_refused(site))),
         case(20, "READONLY, then master again", |site| Box::pin(broker::replica_for_a_while(site))),
@@ -84,11 +80,11 @@ pub fn all() -> Vec<Case> {
         case(36, "version conflicts without a common lock", |site| Box::pin(database::conflicts(site))),
         case(37, "read_only", |site| Box::pin(database::read_only(site))),
         case(38, "too many connections", |site| Box::pin(database::too_many_connections(site))),
-        case(39, "database frozen, then stalled", |site| Box::pin(database::frozen(site))),
-        absent(40, "database's disk full", "needs a file system of limited size, which needs privileges"),
+        case(39, "database frozen for 60 s, then stalled", |site| Box::pin(database::frozen(site))),
+        case(40, "database's disk full", |site| Box::pin(disk::full(site))),
         case(41, "payload over max_allowed_packet", |site| Box::pin(database::large_packet(site))),
         case(42, "schema missing or newer, INSERT not granted", |site| Box::pin(database::unfit(site))),
-        absent(43, "failover that lost commits", "no projection keeps a position of its own"),
+        case(43, "failover that lost commits", |site| Box::pin(disk::set_back(site))),
         case(44, "malformed jobs", |site| Box::pin(input::malformed(site))),
         case(45, "hostile JSON", |site| Box::pin(input::hostile(site))),
         case(46, "64 MiB payload, backlog", |site| Box::pin(input::large(site))),
@@ -96,6 +92,9 @@ pub fn all() -> Vec<Case> {
         case(48, "hostile keys", |site| Box::pin(input::keys(site))),
         case(49, "ANSI and newlines", |site| Box::pin(input::injection(site))),
         case(50, "10 000 job types", |site| Box::pin(input::many_types(site))),
+        // Not of the matrix: what must hold for long.
+        case(101, "two daemons restarted in turn, 100 times", |site| Box::pin(long::restarted_in_turn(site))),
+        case(102, "no database for 60 s", |site| Box::pin(long::minute_without_database(site))),
     ];
     for number in 51..=55 {
         cases.push(absent(number, "projections and admin", "no rebuild and no admin yet"));

@@ -102,15 +102,16 @@ pub async fn frozen(site: &mut Site) {
     site.under_load().await;
     let since = Instant::now();
     site.servers.database.freeze().expect("SIGSTOP");
-    while since.elapsed() < Duration::from_secs(15) {
+    while since.elapsed() < Duration::from_secs(60) {
         site.not_ready("database").await;
     }
+    // What is pushed now waits behind all that came together meanwhile.
     site.servers.database.thaw().expect("SIGCONT");
-    site.mended().await;
+    site.resumed().await;
     site.to_database.set(Fault::Stall);
     site.not_ready("database").await;
     site.to_database.set(Fault::None);
-    site.mended().await;
+    site.resumed().await;
 }
 
 /// One job's event is larger than what the server takes; those beside it are not delayed.

@@ -14,6 +14,12 @@ use tokio::task::JoinHandle;
 /// How many items are restocked and ordered.
 pub const ITEMS: u32 = 5;
 
+/// Between two rounds of the load.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// With so many entries in the stream, the load waits for some to be run.
+const BACKLOG: u64 = 5000;
+
 /// One job as it is sent, as often as it takes.
 #[derive(Clone)]
 pub struct Job {
@@ -84,6 +90,12 @@ async fn try_send(
     sent
 }
 
+/// Entries in the stream; none as far as is known while the broker is away.
+async fn backlog(connection: &mut Option<MultiplexedConnection>, stream: &str) -> u64 {
+    let Some(open) = connection else { return 0 };
+    redis::cmd("XLEN").arg(stream).query_async(open).await.unwrap_or(0)
+}
+
 /// A producer at work.
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -104,8 +116,11 @@ impl Load {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 round += 1;
-                // A pace that leaves the daemon something to catch up with.
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                // A pace that leaves the daemon something to catch up with, and no more than it can on a slow machine.
+                tokio::time::sleep(PAUSE).await;
+                while !stopped.load(Ordering::Relaxed) && backlog(&mut connection, &stream).await > BACKLOG {
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         });
         Self { stop, task }

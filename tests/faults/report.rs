@@ -13,8 +13,10 @@ pub enum Verdict {
     Pass,
     /// Why it failed.
     Failed(String),
-    /// There is nothing to break yet, or nothing here to break it with.
+    /// There is nothing to break yet.
     Absent(&'static str),
+    /// Why this machine cannot run it.
+    NotRun(String),
 }
 
 /// One case of a run.
@@ -41,6 +43,7 @@ impl Row {
             Verdict::Pass => ("pass", ""),
             Verdict::Failed(why) => ("FAIL", why),
             Verdict::Absent(why) => ("not there yet", why),
+            Verdict::NotRun(why) => ("not run", why),
         }
     }
 }
@@ -86,7 +89,7 @@ impl fmt::Display for Report {
         table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header);
         for row in &self.0 {
             let (verdict, why) = row.verdict();
-            let is_absent = matches!(row.verdict, Verdict::Absent(_));
+            let is_absent = matches!(row.verdict, Verdict::Absent(_) | Verdict::NotRun(_));
             let verdict = if is_absent { format!("{verdict}: {why}") } else { verdict.to_owned() };
             let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
             table.add_row([

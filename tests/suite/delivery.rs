@@ -1,5 +1,9 @@
 //! One effect per job, whatever happens to its deliveries.
 
+use std::time::Duration;
+
+use lockkeeper::stream::{Broker, Settings};
+
 use crate::world::{World, eventually};
 
 #[tokio::test]
@@ -24,26 +28,6 @@ async fn a_job_sent_a_hundred_times_by_two_producers_has_one_effect() {
     assert_eq!(replies[0]["outcome"], "applied");
     assert_eq!(world.history("item", &pen).await.len(), 3, "registered, on sale, restocked once");
     drop((first, second));
-}
-
-#[tokio::test]
-async fn sigterm_finishes_what_is_in_flight_and_hands_the_rest_to_a_peer() {
-    let world = World::new().await;
-    let pen = world.id("pen");
-    let unhurried = [("LOCKKEEPER_STREAM_CLAIM_AFTER_MS", "600000")];
-    let mut leaving = world.daemon(&unhurried).await;
-    world.item_on_sale(&pen, 0).await;
-    for _ in 0..500 {
-        world.push("item.restock", &pen, r#"{"quantity":1}"#).await;
-    }
-    assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_words());
-    // Entries that were handed back are claimable at once, however long claim_after is.
-    let _peer = world.daemon(&unhurried).await;
-    world.drained().await;
-    assert_eq!(world.history("item", &pen).await.len(), 502);
-    let keys: Vec<String> =
-        redis::cmd("KEYS").arg(format!("lock:item:{pen}")).query_async(&mut world.redis.clone()).await.expect("KEYS");
-    assert!(keys.is_empty(), "no lock is left behind: {keys:?}");
 }
 
 #[tokio::test]
@@ -118,4 +102,33 @@ async fn a_job_that_waits_for_a_foreign_lock_lets_the_others_go_on() {
         redis::cmd("DEL").arg(&key).query_async::<()>(&mut node).await.expect("DEL");
     }
     assert_eq!(world.receipt(waits).await.outcome, "applied");
+}
+
+#[tokio::test]
+async fn a_sign_of_life_that_comes_too_late_does_not_take_back_what_was_handed_back() {
+    let world = World::new().await;
+    let client = redis::Client::open(world.broker.as_str()).expect("the broker's URL");
+    let consumer = async |name: &str| {
+        let settings = Settings {
+            names: vec![world.stream.clone()],
+            group: "lockkeeper".to_owned(),
+            block: Duration::from_millis(10),
+            claim_after: Duration::from_secs(600),
+            reply_length: 10,
+        };
+        Broker::connect(client.clone(), settings, name.to_owned()).await.expect("the broker answers")
+    };
+    let (leaves, stays) = (consumer("leaves").await, consumer("stays").await);
+    leaves.ensure_groups().await.expect("the group");
+    for _ in 0..3 {
+        world.push("item.restock", "pen", "{}").await;
+    }
+    let read = leaves.reader().await.expect("a reader").read(10).await.expect("a read");
+    let ids: Vec<_> = read.iter().map(|entry| entry.id).collect();
+    let stream = world.stream.as_str();
+    assert_eq!(leaves.keep_alive(stream, &ids).await.ok(), Some(3));
+    assert_eq!(leaves.hand_back(stream, &[(ids[0], 0), (ids[1], 0)]).await.ok(), Some(2));
+    assert_eq!(leaves.keep_alive(stream, &ids).await.ok(), Some(1), "two are not in hand any more");
+    assert_eq!(stays.pending(stream, false, None, 10).await.ok(), Some(ids[..2].to_vec()), "a peer finds them at once");
+    assert_eq!(stays.claim(stream, &ids).await.expect("a claim").entries.len(), 2);
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lockkeeper::batch::{self, BrokerClock, Cache, Ended, Engine, Incidents};
+use lockkeeper::batch::{self, BrokerClock, Cache, Deciding, Ended, Engine, Incidents, Newest};
 use lockkeeper::domain::{
     AggregateId, Domain, EncodedEvent, Malformed, NewEvent, Rejection, States, Targets, Undecodable,
 };
@@ -118,6 +118,8 @@ fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'static) 
         clock: BrokerClock::default(),
         metrics: Arc::new(Metrics::new().expect("metrics")),
         incidents: Incidents::default(),
+        deciding: Deciding::default(),
+        newest: Newest::default(),
     }
 }
 

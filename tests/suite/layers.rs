@@ -7,7 +7,7 @@ const RANKS: [&[&str]; 5] = [
     &["domain", "job", "plan", "config", "metrics", "lifecycle", "fail"],
     &["store", "projection", "stream", "lock", "spans"],
     &["batch"],
-    &["worker"],
+    &["worker", "retention"],
     &["app", "cli", "connect", "dev", "http", "reload", "signals", "telemetry", "main", "lib"],
 ];
 

@@ -133,12 +133,13 @@ async fn a_requeued_job_that_was_applied_meanwhile_has_no_second_effect() {
     let mut daemon = world.daemon(&NARROW).await;
     let register = r#"{"name":"pen","supply_price":"1","vat":"0","is_tax_free":true,"stock":0,"member_id":1}"#;
     assert_eq!(world.outcome("item.register", &pen, register).await, "applied");
-    // Sent twice, so that there are two letters of one job.
-    for _ in 0..2 {
-        world.push_with("item.restock", &pen, &large(5), &[("id", "twice")]).await;
-    }
+    world.push_with("item.restock", &pen, &large(5), &[("id", "twice")]).await;
     world.drained().await;
     assert_eq!(daemon.terminate().await, Some(0));
+    // As after a crash between the letter and what follows it: there are two letters of one job.
+    let copy =
+        "local letter = redis.call('XRANGE', KEYS[1], '-', '+')[1] redis.call('XADD', KEYS[1], '*', unpack(letter[2]))";
+    world.redis_do::<redis::Value>(&["EVAL", copy, "1", &format!("{}:dead", world.stream)]).await;
     let found = letters(&world).await;
     assert_eq!(found.len(), 2, "{found:?}");
     let _wide = world.daemon(&[]).await;
@@ -244,4 +245,56 @@ async fn more_letters_than_a_page_holds_are_all_requeued_once() {
     let (code, output) = lockkeeper(&["dead-letters", "requeue", "--all"], &world.environment()).await;
     assert!(code == Some(0) && output.contains("250 requeued"), "{output}");
     assert_eq!((world.entries(&world.stream).await.len(), letters(&world).await.len()), (250, 0));
+}
+
+#[tokio::test]
+async fn a_dead_job_that_is_sent_again_leaves_one_letter_and_hears_again_why() {
+    let world = World::new().await;
+    let (pen, reply) = (world.id("pen"), format!("reply:{}", world.prefix));
+    let daemon = world.daemon(&NARROW).await;
+    let send = async || {
+        world.push_with("item.restock", &pen, &large(5), &[("id", "again"), ("reply", &reply)]).await;
+    };
+    for _ in 0..3 {
+        send().await;
+        world.drained().await;
+    }
+    // And twice in one batch.
+    daemon.process.signal("TSTP").expect("SIGTSTP");
+    eventually("nothing is read", async || {
+        daemon.metric(r#"lockkeeper_reading_state{state="quiet"}"#).await.filter(|quiet| *quiet == 1.0)
+    })
+    .await;
+    send().await;
+    send().await;
+    daemon.process.signal("CONT").expect("SIGCONT");
+    world.drained().await;
+    assert_eq!(letters(&world).await.len(), 1);
+    let replies = eventually("a reply each time", async || {
+        Some(world.entries(&reply).await).filter(|replies| replies.len() == 5)
+    })
+    .await;
+    assert!(replies.iter().all(|reply| *reply == replies[0] && reply["outcome"] == "dead"), "{replies:?}");
+    let series = format!(
+        r#"lockkeeper_jobs_processed_total{{queue="{}",job_type="item.restock",outcome="duplicate"}}"#,
+        world.stream
+    );
+    assert_eq!(daemon.metric(&series).await, Some(4.0));
+}
+
+#[tokio::test]
+async fn a_daemon_killed_between_a_dead_jobs_receipt_and_its_letter_leaves_the_letter_to_its_peer() {
+    let world = World::new().await;
+    let pen = world.id("pen");
+    let soon = ("LOCKKEEPER_STREAM_CLAIM_AFTER_MS", "300");
+    let mut killed = world.start(&[NARROW[0], soon, ("LOCKKEEPER_TEST_ABORT", "committed")]);
+    world.push_with("item.restock", &pen, &large(5), &[("id", "once")]).await;
+    killed.process.finished(crate::world::PATIENCE).await.expect("its first commit kills it");
+    assert_eq!(world.receipt(JobId::from_text("once")).await.outcome, "dead");
+    assert_eq!(letters(&world).await.len(), 0);
+    // Its producer has heard nothing and sends it again, which says nothing about the first entry.
+    world.push_with("item.restock", &pen, &large(5), &[("id", "once")]).await;
+    let _peer = world.daemon(&[NARROW[0], soon]).await;
+    world.drained().await;
+    assert_eq!(letters(&world).await.len(), 1);
 }

@@ -1,9 +1,12 @@
 //! The daemon against real servers. Each test has a database, a stream and ids of its own.
 
 mod bench;
+mod bounds;
 mod decide;
 mod delivery;
+mod drain;
 mod engine;
+mod hold;
 mod input;
 mod interop;
 mod layers;
@@ -12,6 +15,7 @@ mod load;
 mod lock;
 mod locks;
 mod logs;
+mod losses;
 mod outages;
 mod producers;
 mod prune;

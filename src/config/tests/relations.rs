@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn stream_names_leave_room_for_the_daemons_own() {
     let of = |problem: &str| format!("stream.names (from LOCKKEEPER_STREAM_NAMES): stream 2: {problem}");
-    let dead = of("must not end in :dead, :scheduled or :finished, which are the daemon's own");
+    let dead = of("must not end in :dead, :scheduled, :finished or :retention, which are the daemon's own");
     assert_problem("LOCKKEEPER_STREAM_NAMES", "jobs,jobs:dead", &dead);
     assert_problem("LOCKKEEPER_STREAM_NAMES", "jobs,jobs:scheduled", &dead);
     let own = of("must not start with lock: or reply:, which locks and replies are named by");
@@ -77,6 +77,19 @@ fn capacities_fit_together() {
         &[],
     );
     assert_eq!(wrong.lines().count(), 1, "a relation with a value that is wrong anyway says nothing: {wrong}");
+}
+
+#[test]
+fn a_receipt_outlives_the_deliveries_of_its_job() {
+    let long = [("LOCKKEEPER_STREAM_CLAIM_AFTER_MS", "86400000"), ("LOCKKEEPER_RETENTION_RECEIPTS_DAYS", "4")];
+    let printed = problems(None, &[REQUIRED, &long].concat(), &[]);
+    assert_eq!(
+        printed,
+        "retention.receipts_days (from LOCKKEEPER_RETENTION_RECEIPTS_DAYS): must be at least stream.claim_after_ms times \
+         stream.max_deliveries, which is 120 h, or a job that is still delivered has a second effect; not 4"
+    );
+    assert!(with(&[long[0], ("LOCKKEEPER_RETENTION_RECEIPTS_DAYS", "5")]).is_ok());
+    assert!(with(&[long[0]]).is_ok_and(|config| !config.retention.is_on()), "nothing goes by default");
 }
 
 #[test]

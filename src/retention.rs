@@ -1,0 +1,195 @@
+//! Old receipts, dead letters and reply streams go, in small steps: when an operator asks (`prune`), and by themselves when
+//! `[retention]` says so.
+//!
+//! A receipt is what keeps a job from having a second effect, so one goes only when nothing can ask for it any more:
+//!
+//! - it is older than the operator says, which bounds for how long a producer's resend is recognised;
+//! - it is older than any delivery may take, and than the schedule reaches ([`floor`]);
+//! - the broker holds no entry of its job ([`Held`]): not in a stream, not in a schedule, not among the dead letters. No age can
+//!   stand in for this, since nobody knows for how long a second copy of a job has been scheduled, or when its letter will be
+//!   requeued.
+
+mod held;
+mod keep;
+
+use std::time::Duration;
+
+pub use held::Held;
+pub use keep::keep;
+
+use crate::config;
+use crate::job::JobId;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::store::{Store, StoreError};
+use crate::stream::{Broker, BrokerError, Selection};
+
+/// What goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Receipts of jobs that nobody will send again.
+    Receipts,
+    /// Dead letters that nobody has requeued.
+    DeadLetters,
+    /// Reply streams that nobody has deleted.
+    ReplyStreams,
+}
+
+impl What {
+    /// As a label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Receipts => "receipts",
+            Self::DeadLetters => "dead_letters",
+            Self::ReplyStreams => "reply_streams",
+        }
+    }
+}
+
+/// What a step, or a whole sweep, came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Looked at.
+    pub seen: u64,
+    /// Deleted, or to be deleted if this were not a dry run.
+    pub deleted: u64,
+    /// Old enough, and kept since the broker holds their jobs.
+    pub held: u64,
+}
+
+impl Tally {
+    fn add(&mut self, step: Tally) {
+        self.seen += step.seen;
+        self.deleted += step.deleted;
+        self.held += step.held;
+    }
+}
+
+/// A sweep that came to an end before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The broker could not be asked.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The database could not be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The process drains.
+    #[error("the process drains")]
+    Draining,
+}
+
+/// How a sweep goes about it.
+pub struct Pace {
+    /// Counts, and deletes nothing.
+    pub dry_run: bool,
+    /// Between two steps, so that the servers have time for the jobs.
+    pub pause: Duration,
+    /// Its drain ends the sweep.
+    pub lifecycle: Lifecycle,
+    /// Is told of each step.
+    pub told: Box<dyn Fn(What, Tally) + Send + Sync>,
+}
+
+impl Pace {
+    async fn step(&self, what: What, step: Tally) -> Result<(), Stopped> {
+        (self.told)(what, step);
+        tokio::select! {
+            () = tokio::time::sleep(self.pause) => Ok(()),
+            () = self.lifecycle.reached(Phase::Draining) => Err(Stopped::Draining),
+        }
+    }
+}
+
+/// Receipts per statement: a deletion holds its rows' locks, and replicas apply it as one.
+const RECEIPTS: u32 = 1000;
+
+/// No receipt younger than this goes, whatever the settings say.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How old a receipt must be at least, and why.
+#[derive(Clone, Debug)]
+pub struct Floor {
+    /// Younger ones are kept.
+    pub age: Duration,
+    /// The reason in words.
+    pub why: String,
+}
+
+/// How old a receipt must be before it may go: as old as any delivery may take, and as the schedules reach ahead.
+pub async fn floor(broker: &Broker, streams: &config::Stream) -> Result<Floor, BrokerError> {
+    let deliveries = streams.deliveries_take();
+    let mut floor = Floor { age: DAY, why: "a day is the least".to_owned() };
+    if deliveries > floor.age {
+        let why = "a job may be delivered for so long (stream.claim_after_ms times stream.max_deliveries)";
+        floor = Floor { age: deliveries, why: why.to_owned() };
+    }
+    let now_ms = broker.time_ms().await?;
+    for stream in &streams.names {
+        let ahead = broker.furthest_due(stream).await?.map_or(0, |due| due.saturating_sub(now_ms));
+        // In whole seconds, rounded up, since it is printed.
+        let ahead = Duration::from_secs(ahead.div_ceil(1000));
+        if ahead > floor.age {
+            floor = Floor { age: ahead, why: format!("the schedule of {stream} reaches so far") };
+        }
+    }
+    Ok(floor)
+}
+
+/// Drops the dead letters of all streams that are older than `age`.
+pub async fn letters(broker: &Broker, age: Duration, pace: &Pace) -> Result<Tally, Stopped> {
+    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    let until_ms = Some(broker.time_ms().await?.saturating_sub(age_ms));
+    let mut total = Tally::default();
+    for stream in &broker.settings().names {
+        let mut pages = broker.letters(stream, Selection { until_ms, ..Selection::default() }).await?;
+        while let Some(page) = pages.next().await? {
+            let ids: Vec<_> = page.iter().map(|letter| letter.id).collect();
+            let seen = ids.len() as u64;
+            let deleted = if pace.dry_run {
+                seen
+            } else {
+                let dropped = broker.drop_letters(stream, &ids).await?;
+                dropped.into_iter().filter(|dropped| *dropped).count() as u64
+            };
+            let step = Tally { seen, deleted, held: 0 };
+            total.add(step);
+            pace.step(What::DeadLetters, step).await?;
+        }
+    }
+    Ok(total)
+}
+
+/// Deletes the reply streams whose last reply is older than `age`.
+pub async fn replies(broker: &Broker, age: Duration, pace: &Pace) -> Result<Tally, Stopped> {
+    let (mut cursor, mut total) = (0, Tally::default());
+    loop {
+        let swept = broker.sweep_replies(cursor, age, pace.dry_run).await?;
+        let step = Tally { seen: swept.seen, deleted: swept.stale, held: 0 };
+        total.add(step);
+        pace.step(What::ReplyStreams, step).await?;
+        if swept.cursor == 0 {
+            return Ok(total);
+        }
+        cursor = swept.cursor;
+    }
+}
+
+/// Forgets the receipts that are older than `age`, but for those of jobs that the broker holds. `age` is at least that of
+/// [`floor`].
+pub async fn receipts(store: &Store, broker: &Broker, age: Duration, pace: &Pace) -> Result<Tally, Stopped> {
+    let before = store.moment_ago(age).await?;
+    let held = Held::read(broker, pace).await?;
+    let (mut after, mut total) = (None, Tally::default());
+    loop {
+        let page = store.receipts_before(&before, after, RECEIPTS).await?;
+        let (keep, old): (Vec<JobId>, Vec<JobId>) = page.old.into_iter().partition(|job| held.contains(*job));
+        let deleted = if pace.dry_run { old.len() as u64 } else { store.forget_before(&old, &before).await? };
+        let step = Tally { seen: page.seen, deleted, held: keep.len() as u64 };
+        total.add(step);
+        after = page.last;
+        if after.is_none() {
+            return Ok(total);
+        }
+        pace.step(What::Receipts, step).await?;
+    }
+}
