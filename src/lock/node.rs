@@ -160,7 +160,11 @@ impl Task {
         if !reported {
             self.report(&request, outcome);
         }
-        if let Request::Ask { claim, ballot, .. } = request {
+        if let Request::Ask { op, claim, ballot } = request {
+            // What was sent is told apart by the error of its connection.
+            if op == Op::Acquire && outcome != NodeOutcome::Error {
+                self.backlog.note_unsent(&claim);
+            }
             let _ = ballot.send(vec![Vote::Failed; claim.keys.len()]);
         }
     }

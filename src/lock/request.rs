@@ -2,13 +2,16 @@
 
 use super::Op;
 use super::quorum::Vote;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// More keys than this are not put into one pipeline: it would block the node for too long at once.
-const KEYS_PER_PIPELINE: usize = 20_000;
+/// More keys than this are not put into one pipeline: those at its head would wait for the answers to those at its end.
+const KEYS_PER_PIPELINE: usize = 2_000;
+
+/// More tokens than this are not remembered: a release that was not needed does no harm.
+const TOKENS_KEPT: usize = 100_000;
 
 /// More keys than this are not kept for a node that is away: their ttl has to free them.
 const KEYS_KEPT: usize = 100_000;
@@ -46,6 +49,9 @@ pub(super) struct Backlog {
     requests: VecDeque<Request>,
     keys: usize,
     last_asked: Option<Instant>,
+    /// The tokens of acquires that were refused without being sent: their releases need not be sent either, which keeps
+    /// an overload from feeding on itself.
+    unsent: HashSet<Arc<str>>,
 }
 
 impl Backlog {
@@ -70,8 +76,8 @@ impl Backlog {
     }
 
     /// Removes what fits into the next pipeline. What comes back apart is not to be sent: all that asks for a vote when the
-    /// node `may_vote` not, and what has waited longer than `patience`, since its caller counts this node as silent by now
-    /// and has a release of an acquired key on the way.
+    /// node `may_vote` not; what has waited longer than `patience`, since its caller counts this node as silent by now and has
+    /// a release on the way; and the release of what was never sent.
     pub fn next_pipeline(&mut self, patience: Duration, may_vote: bool) -> (Vec<Request>, Vec<Request>) {
         let now = Instant::now();
         let (mut batch, mut refused, mut keys) = (Vec::new(), Vec::new(), 0);
@@ -84,12 +90,23 @@ impl Backlog {
                     continue;
                 }
                 Request::Ask { .. } => self.last_asked = Some(now),
+                Request::Release { claim } if self.unsent.remove(&claim.token) => {
+                    refused.push(request);
+                    continue;
+                }
                 Request::Release { .. } | Request::Ping(_) => (),
             }
             keys += request.keys();
             batch.push(request);
         }
         (batch, refused)
+    }
+
+    /// An acquire is refused without having been sent.
+    pub fn note_unsent(&mut self, claim: &Claim) {
+        if self.unsent.len() < TOKENS_KEPT {
+            self.unsent.insert(claim.token.clone());
+        }
     }
 
     /// Removes everything.
@@ -100,7 +117,10 @@ impl Backlog {
 
     /// Whether a release has to reach this node later if it cannot now. A node that was asked for nothing for a whole ttl
     /// has no key of an unexpired lease, so a node that stays away does not collect releases without end.
-    pub fn should_keep(&self, claim: &Claim, ttl: Duration) -> bool {
+    pub fn should_keep(&mut self, claim: &Claim, ttl: Duration) -> bool {
+        if self.unsent.remove(&claim.token) {
+            return false;
+        }
         let may_hold = |asked: Instant| claim.since.saturating_duration_since(asked) <= ttl;
         self.keys + claim.keys.len() <= KEYS_KEPT && self.last_asked.is_some_and(may_hold)
     }
@@ -142,6 +162,19 @@ mod tests {
         assert!(matches!(batch[..], [Request::Release { .. }]));
         assert!(matches!(refused[..], [Request::Ask { .. }]));
         assert!(backlog.last_asked.is_none());
+    }
+
+    #[test]
+    fn the_release_of_an_acquire_that_was_never_sent_is_not_sent_and_forgotten() {
+        let mut backlog = Backlog::default();
+        let unsent = Claim { token: "unsent".into(), ..claim(1, Instant::now()) };
+        backlog.note_unsent(&unsent);
+        backlog.push(Request::Release { claim: unsent.clone() });
+        backlog.push(Request::Release { claim: claim(1, Instant::now()) });
+        let (batch, refused) = backlog.next_pipeline(PATIENCE, true);
+        assert!(matches!((&batch[..], &refused[..]), ([Request::Release { .. }], [Request::Release { .. }])));
+        assert!(batch.iter().all(|request| matches!(request, Request::Release { claim } if &*claim.token == "token")));
+        assert!(backlog.unsent.is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The three scripts that run on a lock node, and what their replies mean.
+//! What is sent to a lock node, and what the replies mean.
 //!
-//! They are sent as text with every call. A digest would save Redis half a microsecond per call (measured) and cost a
+//! Scripts are sent as text with every call. A digest would save Redis half a microsecond per call (measured) and cost a
 //! path for the node that has lost the script, where a repeated request must not overtake the ones behind it.
 
 use super::quorum::Vote;
@@ -15,14 +15,21 @@ for i, key in ipairs(KEYS) do
 end
 return votes";
 
-/// Compare and delete for every key: only the holder's own token is removed, never the next holder's.
-const RELEASE: &str = "local removed = {}
-for i, key in ipairs(KEYS) do
-  local reply = 0
-  if redis.pcall('GET', key) == ARGV[1] then reply = redis.pcall('DEL', key) end
-  removed[i] = type(reply) == 'table' and reply.err or reply
+/// Compare and delete: only the holder's own token is removed, never the next holder's.
+const RELEASE_ONE: &str =
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) else return 0 end";
+
+/// The same for many keys, which are read and deleted at once: half the time of a call for each (measured). Lua unpacks
+/// some thousand values at most. A key of another type reads as nil, and is not ours.
+const RELEASE: &str = "local mine = {}
+for first = 1, #KEYS, 4000 do
+  local values = redis.call('MGET', unpack(KEYS, first, math.min(first + 3999, #KEYS)))
+  for i = 1, #values do
+    if values[i] == ARGV[1] then mine[#mine + 1] = KEYS[first + i - 1] end
+  end
 end
-return removed";
+for first = 1, #mine, 4000 do redis.call('DEL', unpack(mine, first, math.min(first + 3999, #mine))) end
+return #mine";
 
 /// Reset the life of every key that is still ours. A key that is gone is not set again: somebody may have had it since.
 const EXTEND: &str = "local extended = {}
@@ -33,10 +40,16 @@ for i, key in ipairs(KEYS) do
 end
 return extended";
 
-/// The call that sets all keys that are free.
+/// The call that sets all keys that are free. For a single key the plain command does, at half the cost (measured).
 pub(super) fn acquire(keys: &[String], token: &str, ttl: Duration) -> Cmd {
+    let ttl = ttl.as_millis().to_string();
+    if let [key] = keys {
+        let mut cmd = redis::cmd("SET");
+        cmd.arg(key).arg(token).arg("NX").arg("PX").arg(ttl);
+        return cmd;
+    }
     let mut cmd = call(ACQUIRE, keys, token);
-    cmd.arg(ttl.as_millis().to_string());
+    cmd.arg(ttl);
     cmd
 }
 
@@ -49,7 +62,7 @@ pub(super) fn extend(keys: &[String], token: &str, ttl: Duration) -> Cmd {
 
 /// The call that deletes all keys that still carry the token.
 pub(super) fn release(keys: &[String], token: &str) -> Cmd {
-    call(RELEASE, keys, token)
+    call(if keys.len() == 1 { RELEASE_ONE } else { RELEASE }, keys, token)
 }
 
 fn call(script: &str, keys: &[String], token: &str) -> Cmd {
@@ -64,13 +77,22 @@ pub(super) struct Answer {
     pub error: Option<String>,
 }
 
-/// Reads a reply to any of them. For the last two, `Granted` is a key that was ours and `Held` one that was not any more.
+impl Answer {
+    fn refused(keys: usize, error: String) -> Self {
+        Self { votes: vec![Vote::Failed; keys], error: Some(error) }
+    }
+}
+
+/// Reads a reply to an acquire or an extension of so many keys. For an extension, `Granted` is a key that was ours and
+/// `Held` one that was not any more.
 pub(super) fn read(reply: Value, keys: usize) -> Answer {
-    let refused = |error| Answer { votes: vec![Vote::Failed; keys], error: Some(error) };
     let values = match reply {
         Value::Array(values) if values.len() == keys => values,
-        Value::ServerError(error) => return refused(error.to_string()),
-        _ => return refused("the script's reply has another shape than one value per key".into()),
+        // The plain command sets its key, or does not.
+        Value::Okay if keys == 1 => vec![Value::Int(1)],
+        Value::Nil if keys == 1 => vec![Value::Int(0)],
+        Value::ServerError(error) => return Answer::refused(keys, error.to_string()),
+        _ => return Answer::refused(keys, "the reply has another shape than one value per key".into()),
     };
     let mut answer = Answer { votes: Vec::with_capacity(keys), error: None };
     for value in values {
@@ -84,6 +106,11 @@ pub(super) fn read(reply: Value, keys: usize) -> Answer {
         });
     }
     answer
+}
+
+/// Reads a reply to a release: whether it was carried out, however many keys were still ours.
+pub(super) fn is_released(reply: &Value) -> bool {
+    matches!(reply, Value::Int(_))
 }
 
 fn text(value: Value) -> String {
@@ -109,6 +136,15 @@ mod tests {
             assert_eq!(answer.votes, [Vote::Failed, Vote::Failed]);
             assert!(answer.error.is_some());
         }
+    }
+
+    #[test]
+    fn a_single_key_is_set_or_held_or_refused() {
+        assert_eq!(read(Value::Okay, 1).votes, [Vote::Granted]);
+        assert_eq!(read(Value::Nil, 1).votes, [Vote::Held]);
+        assert_eq!(read(Value::SimpleString("PONG".into()), 1).votes, [Vote::Failed]);
+        let packed = acquire(&["a".into()], "t", Duration::from_millis(1500)).get_packed_command();
+        assert_eq!(packed, b"*6\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nt\r\n$2\r\nNX\r\n$2\r\nPX\r\n$4\r\n1500\r\n");
     }
 
     #[test]

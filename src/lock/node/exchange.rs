@@ -39,7 +39,11 @@ impl Task {
             let may_vote = self.may_vote();
             let (batch, refused) = self.backlog.next_pipeline(self.settings.node_timeout, may_vote);
             for request in refused {
-                self.set_aside(request, if may_vote { NodeOutcome::Timeout } else { NodeOutcome::Skipped }, false);
+                match request {
+                    Request::Release { .. } => self.report(&request, NodeOutcome::Skipped),
+                    _ if may_vote => self.set_aside(request, NodeOutcome::Timeout, false),
+                    _ => self.set_aside(request, NodeOutcome::Skipped, false),
+                }
             }
             if batch.is_empty() {
                 continue;
@@ -115,28 +119,26 @@ impl Task {
             }
         }
         for (request, reply) in batch.into_iter().zip(replies.values) {
-            let (op, claim, ballot) = match request {
-                Request::Ask { op, claim, ballot } => (op, claim, Some(ballot)),
-                Request::Release { claim } => (Op::Release, claim, None),
-                Request::Ping(done) => {
-                    if let Some(done) = done {
-                        let _ = done.send(());
+            match request {
+                Request::Ask { op, claim, ballot } => {
+                    let answer = script::read(reply, claim.keys.len());
+                    let outcome = outcome(&answer.votes);
+                    let _ = ballot.send(answer.votes);
+                    match answer.error {
+                        Some(error) => self.turn(NodeHealth::Refusing, &error),
+                        None if self.health == NodeHealth::Refusing => self.turn(NodeHealth::Up, ""),
+                        None => (),
                     }
-                    continue;
+                    if !replies.late {
+                        self.observe(op, &claim, outcome);
+                    }
                 }
-            };
-            let answer = script::read(reply, claim.keys.len());
-            let outcome = outcome(op, &answer.votes);
-            if let Some(ballot) = ballot {
-                let _ = ballot.send(answer.votes);
-                match answer.error {
-                    Some(error) => self.turn(NodeHealth::Refusing, &error),
-                    None if self.health == NodeHealth::Refusing => self.turn(NodeHealth::Up, ""),
-                    None => (),
+                Request::Release { claim } if !replies.late => {
+                    let outcome = if script::is_released(&reply) { NodeOutcome::Ok } else { NodeOutcome::Error };
+                    self.observe(Op::Release, &claim, outcome);
                 }
-            }
-            if !replies.late {
-                self.observe(op, &claim, outcome);
+                Request::Release { .. } | Request::Ping(None) => (),
+                Request::Ping(Some(done)) => drop(done.send(())),
             }
         }
     }
@@ -151,10 +153,10 @@ fn command(request: &Request, ttl: Duration) -> Cmd {
     }
 }
 
-fn outcome(op: Op, votes: &[Vote]) -> NodeOutcome {
+fn outcome(votes: &[Vote]) -> NodeOutcome {
     if votes.contains(&Vote::Failed) {
         NodeOutcome::Error
-    } else if op != Op::Release && votes.contains(&Vote::Held) {
+    } else if votes.contains(&Vote::Held) {
         NodeOutcome::Held
     } else {
         NodeOutcome::Ok
