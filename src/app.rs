@@ -1,6 +1,7 @@
 //! The composition root: builds the parts, starts the loops, and drains them in order.
 
 mod farewell;
+mod sample;
 mod watch;
 
 use std::num::NonZeroUsize;
@@ -10,21 +11,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::batch::{BrokerClock, Cache, Deciding, Engine, Incidents, Newest};
+use crate::batch::{Back, BrokerClock, Cache, Deciding, Engine, Incidents, Newest};
 use crate::config::Config;
 use crate::connect::{self, ClientError};
 use crate::domain::Domain;
 use crate::http::{self, Endpoints};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::lock::{self, ExtendError, NodeHealth, Redlock, Report, SetupError};
-use crate::metrics::{Extension, Known, Metrics, NodeState};
+use crate::lock::{self, ExtendError, Redlock, Report, SetupError};
+use crate::metrics::{DrainOutcome, Extension, Known, Metrics};
 use crate::plan::{Limits, Terms};
 use crate::projection::Projection;
 use crate::retention;
 use crate::spans::Spans;
-use crate::store::{MigrateError, Outage, SchemaState, Store, StoreError};
+use crate::store::{Conflict, MigrateError, Outage, Repeat, SchemaState, Store, StoreError};
 use crate::stream::{self, Broker, BrokerError};
 use crate::worker::{self, Dispatcher, Drained, Hand, Intake, Reading};
+use sample::Sampler;
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -200,15 +202,17 @@ async fn connect_all<D: Domain>(
         queues: &config.stream.names,
         job_types: D::JOBS,
         event_types: D::EVENTS,
+        put_back: &Back::ALL.map(Back::as_str),
+        conflicts: &Conflict::ALL.map(Conflict::as_str),
+        repeats: &Repeat::ALL.map(Repeat::as_str),
+        outages: &Outage::ALL.map(Outage::as_str),
         lock_nodes: &nodes,
         lock_ops: &lock::Op::ALL.map(lock::Op::as_str),
         lock_outcomes: &lock::NodeOutcome::ALL.map(lock::NodeOutcome::as_str),
     });
-    metrics.state("starting");
     let spans = Spans::from_environment().map_err(|error| StartError::Refused(error.to_string()))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    metrics.configured(true, now.as_secs_f64());
-    let store = store(config).await?;
+    metrics.configured(true, unix_seconds());
+    let store = store(config).await?.observed(metrics.clone());
     prepare(&store, config).await?;
     let broker = broker(config).await?;
     broker.ensure_groups().await?;
@@ -254,14 +258,19 @@ impl<D: Domain> Daemon<D> {
             locks,
             store,
         };
+        let max_connections = config.database.max_connections;
+        let sampler =
+            Sampler { engine: engine.clone(), endpoints: endpoints.clone(), hand: hand.clone(), max_connections };
         let mut beside: JoinSet<&str> = JoinSet::new();
         beside.spawn(async move {
             let _ = http::serve(listener, endpoints).await;
             "http"
         });
-        beside.spawn(sample(engine.clone(), broker.clone(), lifecycle.clone(), config.database.max_connections));
         beside.spawn(follow_head(engine.clone(), reading.clone()));
-        metrics.state("running");
+        beside.spawn(async move {
+            sampler.run().await;
+            "sampler"
+        });
 
         let (sender, entries) = mpsc::unbounded_channel();
         let read_count = config.stream.read_count as usize;
@@ -307,6 +316,7 @@ impl<D: Domain> Daemon<D> {
             End::Drained => farewell::leave(&broker, &hand).await,
             End::Overrun | End::Broken | End::Aborted => farewell::abandon(&engine, &broker, &hand).await,
         };
+        metrics.drained(DrainOutcome::Abandoned, abandoned);
         engine.locks.settle(Duration::from_millis(200)).await;
         // Connections that do not close in time are closed by the end of the process.
         let _ = tokio::time::timeout(Duration::from_millis(200), engine.store.close()).await;
@@ -365,7 +375,8 @@ async fn watch_over(
         }
     };
     lifecycle.advance(Phase::Draining);
-    metrics.state("draining");
+    let now = unix_seconds();
+    metrics.draining(now, now + limit.as_secs_f64());
     tracing::info!(limit.ms = limit.as_millis() as u64, "draining");
     let mut drained = Drained::default();
     let finish = async {
@@ -406,46 +417,6 @@ async fn follow_head<D: Domain>(engine: Arc<Engine<D>>, reading: Reading) -> &'s
     }
 }
 
-/// Samples what needs a question to be known, off the path of the jobs.
-async fn sample<D: Domain>(
-    engine: Arc<Engine<D>>,
-    broker: Broker,
-    lifecycle: Lifecycle,
-    max_connections: u32,
-) -> &'static str {
-    let mut ticks = tokio::time::interval(Duration::from_secs(2));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let metrics = &engine.metrics;
-        if let Ok(now_ms) = broker.time_ms().await {
-            engine.clock.set(now_ms);
-        }
-        for queue in &broker.settings().names {
-            if let Ok(sample) = broker.sample(queue).await {
-                metrics.queue(queue, &broker.settings().group, sample);
-            }
-            if let Ok(lost @ 1..) = broker.lost(queue).await {
-                metrics.entries_lost(queue, lost);
-                tracing::error!(queue = %queue, lost, "entries were trimmed or deleted before they were run");
-            }
-        }
-        let nodes = engine.locks.nodes();
-        let states: Vec<_> = nodes
-            .iter()
-            .map(|node| NodeState {
-                name: &node.name,
-                up: node.is_up(),
-                breaker_open: node.health == NodeHealth::Silent,
-                quarantined: node.health == NodeHealth::Quarantined,
-            })
-            .collect();
-        metrics.nodes(engine.locks.quorum(), &states);
-        let (used, idle) = engine.store.connections();
-        metrics.pool(used, idle, max_connections);
-        if let Some(reloaded) = lifecycle.reloaded() {
-            metrics.configured(reloaded.succeeded, reloaded.unix_seconds);
-        }
-        metrics.upkeep();
-    }
+fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -89,6 +89,10 @@ pub enum Back {
 }
 
 impl Back {
+    /// Every reason, for metrics that start at zero.
+    pub const ALL: [Self; 7] =
+        [Self::Busy, Self::Behind, Self::LockLost, Self::Targets, Self::Contended, Self::Refused, Self::Unavailable];
+
     /// The reason as a label.
     pub fn as_str(self) -> &'static str {
         match self {

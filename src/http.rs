@@ -76,11 +76,13 @@ async fn ready(State(endpoints): State<Endpoints>) -> Response {
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text).into_response()
 }
 
-fn lifecycle(endpoints: &Endpoints) -> Result<(), String> {
+/// Whether jobs are taken in.
+pub(crate) fn lifecycle(endpoints: &Endpoints) -> Result<(), String> {
     if endpoints.lifecycle.is_running() { Ok(()) } else { Err("draining".to_owned()) }
 }
 
-fn locks(endpoints: &Endpoints) -> Result<(), String> {
+/// Whether enough lock nodes are there.
+pub(crate) fn locks(endpoints: &Endpoints) -> Result<(), String> {
     let (nodes, quorum) = (endpoints.locks.nodes(), endpoints.locks.quorum());
     let (up, away): (Vec<_>, Vec<_>) = nodes.into_iter().partition(NodeStatus::is_up);
     if up.len() >= quorum {
@@ -94,7 +96,8 @@ async fn broker(endpoints: &Endpoints) -> Result<(), String> {
     endpoints.broker.time_ms().await.map(drop).map_err(|error| error.to_string())
 }
 
-async fn database(endpoints: &Endpoints) -> Result<(), String> {
+/// Whether the database can be written to.
+pub(crate) async fn database(endpoints: &Endpoints) -> Result<(), String> {
     let server = endpoints.store.server().await.map_err(|error| error.to_string())?;
     if server.read_only {
         return Err("the database is read-only".to_owned());

@@ -83,7 +83,7 @@ impl Lifecycle {
         self.quiet.send_replace(quiet);
     }
 
-    /// Whether nothing is to be taken in for now.
+    /// True while no jobs are taken in for a while.
     pub fn is_quiet(&self) -> bool {
         *self.quiet.borrow()
     }

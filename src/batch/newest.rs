@@ -41,7 +41,7 @@ impl<D: Domain> Engine<D> {
                  they are sent again"
             );
         }
-        self.metrics.head(self.newest.get());
+        self.metrics.head(Some(self.newest.get()));
     }
 }
 

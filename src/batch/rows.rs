@@ -59,7 +59,12 @@ pub(super) fn transaction<D: Domain>(
         .collect();
     changes.sort_by(|a, b| a.aggregate.cmp(b.aggregate));
     for projection in &engine.projections {
+        let before = transaction.projections.len();
         projection.write(&changes, &mut transaction.projections);
+        let bytes = transaction.projections.len() - before;
+        if bytes > 0 {
+            engine.metrics.projected(projection.name(), bytes);
+        }
     }
     transaction
 }

@@ -43,8 +43,11 @@ pub struct Family {
 
 const LOCK_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
 const STORE_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0];
-const JOB_SECONDS: &[f64] =
+const WAIT_SECONDS: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
+const RUN_SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+const BYTES: &[f64] = &[256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0];
+const TRIES: &[f64] = &[1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
 use Kind::{Counter, Gauge, Histogram};
@@ -65,11 +68,15 @@ families! {
     QUEUE_LENGTH = Gauge, Count, "lockkeeper_queue_length", ["queue"],
         "Entries in the stream: waiting and in hand.";
     QUEUE_LAG = Gauge, Count, "lockkeeper_queue_lag", ["queue", "group"],
-        "Entries not delivered to the group yet; NaN when the broker cannot tell.";
+        "Entries not delivered to the group yet; absent when the broker cannot tell.";
     QUEUE_LAG_KNOWN = Gauge, Flag, "lockkeeper_queue_lag_known", ["queue", "group"],
         "1 when the broker can tell the lag, else 0.";
     QUEUE_PENDING = Gauge, Count, "lockkeeper_queue_pending", ["queue", "group"],
         "Entries delivered and not acknowledged.";
+    QUEUE_OLDEST_AGE = Gauge, Seconds, "lockkeeper_queue_oldest_age_seconds", ["queue", "state"],
+        "Age of the oldest entry that is undelivered or pending, and how long the first scheduled job is overdue; by the broker's clock.";
+    SCHEDULE_LENGTH = Gauge, Count, "lockkeeper_schedule_length", ["queue"],
+        "Jobs in the schedule.";
     DEAD_LETTER_LENGTH = Gauge, Count, "lockkeeper_dead_letter_length", ["queue"],
         "Entries in the dead-letter stream.";
     QUEUE_POLL = Gauge, UnixSeconds, "lockkeeper_queue_last_poll_timestamp_seconds", [],
@@ -82,6 +89,8 @@ families! {
         "Pending entries whose contents somebody had deleted: lost jobs.";
     ENTRIES_LOST = Counter, Count, "lockkeeper_queue_entries_lost_total", ["queue"],
         "Entries that were trimmed or deleted before they were run: lost jobs.";
+    FETCH_BATCH = Histogram(SIZES), Count, "lockkeeper_fetch_batch_jobs", [],
+        "Jobs per read that brought any.";
 
     // Jobs
     JOBS_FETCHED = Counter, Count, "lockkeeper_jobs_fetched_total", ["queue", "source"],
@@ -92,14 +101,28 @@ families! {
         "Jobs that went to the dead letters, by reason.";
     JOBS_SCHEDULED = Counter, Count, "lockkeeper_jobs_scheduled_total", ["queue"],
         "Jobs that were not due and moved to the schedule.";
+    JOBS_PROMOTED = Counter, Count, "lockkeeper_jobs_promoted_total", ["queue"],
+        "Jobs that fell due and moved from the schedule back to the stream.";
     JOBS_WAITING = Gauge, Count, "lockkeeper_jobs_waiting", [],
         "Jobs in hand that wait for a batch.";
     JOBS_IN_FLIGHT = Gauge, Count, "lockkeeper_jobs_in_flight", [],
         "Jobs in a batch that has not ended.";
+    BATCHES_IN_FLIGHT = Gauge, Count, "lockkeeper_batches_in_flight", [],
+        "Batches that have not ended.";
+    OLDEST_RUNNING = Gauge, Seconds, "lockkeeper_job_oldest_running_seconds", [],
+        "How long the oldest batch in flight has been running, 0 when there is none.";
     JOBS_PUT_BACK = Counter, Count, "lockkeeper_jobs_put_back_total", ["reason"],
         "Jobs that left a batch unfinished and wait again, by reason.";
-    JOB_END_TO_END = Histogram(JOB_SECONDS), Seconds, "lockkeeper_job_end_to_end_seconds", ["queue", "job_type"],
-        "From XADD to the commit that ended the job.";
+    JOB_QUEUE_TIME = Histogram(WAIT_SECONDS), Seconds, "lockkeeper_job_queue_time_seconds", ["queue", "job_type"],
+        "From XADD to the start of the batch that ended the job.";
+    JOB_DURATION = Histogram(RUN_SECONDS), Seconds, "lockkeeper_job_duration_seconds", ["queue", "job_type", "outcome"],
+        "From the start of the batch that ended the job until the broker was told.";
+    JOB_END_TO_END = Histogram(WAIT_SECONDS), Seconds, "lockkeeper_job_end_to_end_seconds", ["queue", "job_type"],
+        "From XADD until the broker was told of the job's end.";
+    JOB_ATTEMPTS = Histogram(TRIES), Count, "lockkeeper_job_attempts", ["queue"],
+        "Batches that a job was in until it ended.";
+    JOB_PAYLOAD = Histogram(BYTES), Bytes, "lockkeeper_job_payload_bytes", ["queue"],
+        "Size of a job's entry.";
     BATCH_JOBS = Histogram(SIZES), Count, "lockkeeper_batch_jobs", [],
         "Jobs per batch.";
     REPLY_ERRORS = Counter, Count, "lockkeeper_reply_errors_total", [],
@@ -155,13 +178,21 @@ families! {
     STORE_ERRORS = Counter, Count, "lockkeeper_store_errors_total", ["class"],
         "Times the database could not be used, by class.";
     HEAD_POSITION = Gauge, Count, "lockkeeper_store_head_position", [],
-        "The newest position this process has committed.";
+        "The newest committed position, of the whole fleet.";
     WENT_BACK = Counter, Count, "lockkeeper_store_went_back_total", [],
         "Times the database had lost commits that it had confirmed, as after a failover.";
     POOL = Gauge, Count, "lockkeeper_db_pool_connections", ["state"],
         "Database connections, by state.";
     POOL_MAX = Gauge, Count, "lockkeeper_db_pool_max_connections", [],
         "Configured limit of database connections.";
+    POOL_ACQUIRE = Histogram(LOCK_SECONDS), Seconds, "lockkeeper_db_pool_acquire_duration_seconds", [],
+        "Waiting for a database connection.";
+    POOL_TIMEOUTS = Counter, Count, "lockkeeper_db_pool_timeouts_total", [],
+        "Times that no database connection became free in time.";
+
+    // Read models
+    PROJECTION_BYTES = Histogram(BYTES), Bytes, "lockkeeper_projection_statement_bytes", ["projection"],
+        "Size of the statements that a batch has for a read model, when it has any.";
 
     // Retention
     RETENTION_DELETED = Counter, Count, "lockkeeper_retention_deleted_total", ["what"],
@@ -174,10 +205,22 @@ families! {
     // Process
     STATE = Gauge, Flag, "lockkeeper_state", ["state"],
         "1 for the state that the process is in, else 0.";
+    READY = Gauge, Flag, "lockkeeper_ready", ["check"],
+        "1 while the check of /readyz passes, else 0.";
+    DRAIN_STARTED = Gauge, UnixSeconds, "lockkeeper_drain_started_timestamp_seconds", [],
+        "When the drain began, Unix time; absent before.";
+    DRAIN_DEADLINE = Gauge, UnixSeconds, "lockkeeper_drain_deadline_timestamp_seconds", [],
+        "When the time for draining is over, Unix time; absent before.";
+    DRAIN_IN_FLIGHT = Gauge, Count, "lockkeeper_drain_in_flight_jobs", [],
+        "Jobs that the drain still waits for; absent before.";
+    DRAIN_JOBS = Counter, Count, "lockkeeper_drain_jobs_total", ["outcome"],
+        "What became of the jobs in hand when the drain began.";
     RELOAD_OK = Gauge, Flag, "lockkeeper_config_last_reload_successful", [],
         "1 when the configuration was last read without a problem, else 0.";
     RELOAD_TIME = Gauge, UnixSeconds, "lockkeeper_config_last_reload_timestamp_seconds", [],
         "When the configuration was last read, Unix time.";
+    COLLECT_ERRORS = Counter, Count, "lockkeeper_metrics_collect_errors_total", ["source"],
+        "Samples that could not be taken; what they would have told is absent meanwhile.";
     BUILD_INFO = Gauge, Flag, "lockkeeper_build_info", ["version"],
         "Constant 1; the version is in the label.";
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Metrics;
 use super::families::*;
+use super::{Metrics, flag};
 
 /// Why a batch could not trust its locks any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,8 +146,4 @@ impl Metrics {
     pub fn node_restarted(&self, node: &str) {
         self.add(&NODE_RESTARTS, [("node", node)], 1);
     }
-}
-
-fn flag(yes: bool) -> f64 {
-    f64::from(u8::from(yes))
 }

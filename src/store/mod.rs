@@ -13,11 +13,14 @@ mod prune;
 mod read;
 pub mod sql;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlRow};
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, MySql, MySqlConnection, Row};
+
+use crate::metrics::Metrics;
 
 pub use commit::{Append, Committed, Packet, Receipt, Transaction};
 pub use error::{Conflict, Outage, Repeat, StoreError};
@@ -44,6 +47,7 @@ const CLEAN_UP: &str = "ROLLBACK; SET SESSION wait_timeout = DEFAULT";
 pub struct Store {
     pool: MySqlPool,
     limit: Duration,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Store {
@@ -70,7 +74,12 @@ impl Store {
                 Box::pin(async move { sqlx::raw_sql(CLEAN_UP).execute(connection).await.map(|_| true) })
             })
             .connect_lazy_with(options);
-        Ok(Self { pool, limit })
+        Ok(Self { pool, limit, metrics: None })
+    }
+
+    /// Tells `metrics` how long it waits for connections from now on.
+    pub fn observed(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// Closes every connection, waiting for those in use.
@@ -93,10 +102,19 @@ impl Store {
 
     /// Waits for a connection that answers, for as long as [`Store::connect`] was told.
     pub async fn connection(&self) -> Result<Connection, StoreError> {
-        let inner = self.pool.acquire().await.map_err(|error| StoreError::classify(error, false))?;
+        let since = Instant::now();
+        let acquired = self.pool.acquire().await;
+        if let Some(metrics) = &self.metrics {
+            metrics.pool_acquired(since.elapsed());
+            if matches!(acquired, Err(sqlx::Error::PoolTimedOut)) {
+                metrics.pool_timed_out();
+            }
+        }
+        let inner = acquired.map_err(|error| StoreError::classify(error, false))?;
         Ok(Connection { inner, limit: self.limit })
     }
 
+    /// Sends `statements` as one packet over a connection of its own, and collects the rows.
     pub(crate) async fn rows(
         &self,
         statements: impl Into<String>,

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 
 use redis::{FromRedisValue, Script, Value};
 
-use super::{Broker, BrokerError, dead_letters, finished};
+use super::{Broker, BrokerError, dead_letters, finished, scheduled};
+use crate::job::EntryId;
 use crate::metrics::QueueSample;
 
 /// Entries that are gone from the stream without having been run, since the last time that anyone asked: all that were ever
@@ -26,6 +27,12 @@ static LOST: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Length, dead letters, schedule, clock, groups, first of the schedule, pending entries.
+type Answers = (u64, u64, u64, (u64, u64), Vec<HashMap<String, Value>>, Vec<(Vec<u8>, f64)>, Pending);
+
+/// How many entries are pending, the first and the last of them, and whose they are.
+type Pending = (u64, Option<String>, Option<String>, Value);
+
 impl Broker {
     /// How many entries of `stream` have been trimmed or deleted unrun since anyone asked before. Each is told once.
     pub async fn lost(&self, stream: &str) -> Result<u64, BrokerError> {
@@ -34,19 +41,44 @@ impl Broker {
         Ok(call.invoke_async(&mut self.connection()).await?)
     }
 
-    /// Lengths and counts of one stream and its dead letters.
+    /// Lengths, counts and ages of one stream, its schedule and its dead letters.
     pub async fn sample(&self, stream: &str) -> Result<QueueSample, BrokerError> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("XLEN").arg(stream).cmd("XLEN").arg(dead_letters(stream));
-        pipeline.cmd("XINFO").arg("GROUPS").arg(stream);
-        let (length, dead_letters, groups): (u64, u64, Vec<HashMap<String, Value>>) =
+        pipeline.cmd("XLEN").arg(stream).cmd("XLEN").arg(dead_letters(stream)).cmd("ZCARD").arg(scheduled(stream));
+        pipeline.cmd("TIME").cmd("XINFO").arg("GROUPS").arg(stream);
+        pipeline.cmd("ZRANGE").arg(scheduled(stream)).arg(0).arg(0).arg("WITHSCORES");
+        pipeline.cmd("XPENDING").arg(stream).arg(&self.settings.group);
+        let (length, dead_letters, scheduled, time, groups, first_due, pending): Answers =
             pipeline.query_async(&mut self.connection()).await?;
-        let ours = groups.into_iter().find(|group| name(group) == Some(self.settings.group.clone()));
-        let number = |field: &str| -> Option<u64> {
-            // A nil lag means that the broker cannot tell, and nil does not convert to a number.
-            u64::from_redis_value(ours.as_ref()?.get(field)?.clone()).ok()
+        let now_ms = time.0 * 1000 + time.1 / 1000;
+        let age_ms = |id: &str| id.parse().map_or(0, |id: EntryId| now_ms.saturating_sub(id.ms));
+        let ours =
+            groups.into_iter().find(|group| name(group) == Some(self.settings.group.clone())).unwrap_or_default();
+        // A nil lag means that the broker cannot tell, and nil does not convert to a number.
+        let lag = ours.get("lag").and_then(|lag| u64::from_redis_value(lag.clone()).ok());
+        let delivered = ours.get("last-delivered-id").and_then(|id| String::from_redis_value(id.clone()).ok());
+        let undelivered_age_ms = match delivered {
+            Some(delivered) => self.first_after(stream, &delivered).await?.map_or(0, |id| age_ms(&id)),
+            None => 0,
         };
-        Ok(QueueSample { length, dead_letters, lag: number("lag"), pending: number("pending").unwrap_or(0) })
+        Ok(QueueSample {
+            length,
+            lag,
+            pending: pending.0,
+            dead_letters,
+            scheduled,
+            undelivered_age_ms,
+            pending_age_ms: pending.1.map_or(0, |id| age_ms(&id)),
+            overdue_ms: first_due.first().map_or(0, |(_, due)| now_ms.saturating_sub(*due as u64)),
+        })
+    }
+
+    /// The id of the first entry after `id`, when there is one.
+    async fn first_after(&self, stream: &str, id: &str) -> Result<Option<String>, BrokerError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(stream).arg(format!("({id}")).arg("+").arg("COUNT").arg(1);
+        let entries: Vec<(String, Value)> = command.query_async(&mut self.connection()).await?;
+        Ok(entries.into_iter().next().map(|(id, _)| id))
     }
 
     /// Names of other groups on `stream`, which is a mistake: what this daemon acknowledges it deletes.

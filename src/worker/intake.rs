@@ -200,7 +200,10 @@ impl Intake {
             let mut most = 0;
             for stream in &self.broker.settings().names {
                 match self.broker.promote(stream, PROMOTE_COUNT).await {
-                    Ok(count) => most = most.max(count),
+                    Ok(count) => {
+                        self.metrics.promoted(stream, count);
+                        most = most.max(count);
+                    }
                     Err(error) => self.recover(&error, &mut failures).await,
                 }
             }
@@ -212,8 +215,11 @@ impl Intake {
 
     fn accept(&self, read: Vec<Entry>, room: &mut super::Room, source: Source) {
         let fresh: Vec<Entry> = read.into_iter().filter(|entry| self.hand.take(entry, room)).collect();
-        fresh.iter().for_each(|entry| self.metrics.fetched(&entry.stream, source, 1));
+        for of_stream in fresh.chunk_by(|one, next| one.stream == next.stream) {
+            self.metrics.fetched(&of_stream[0].stream, source, of_stream.len() as u64);
+        }
         if !fresh.is_empty() {
+            self.metrics.read(fresh.len());
             // The receiver outlives this loop: it ends when every sender has gone.
             let _ = self.entries.send(fresh);
         }

@@ -21,6 +21,7 @@ use crate::batch::{self, Back, Ended, Engine};
 use crate::domain::{AggregateId, Domain, Targets};
 use crate::job::{self, Dead, DeadCode, Entry, EntryId, Job};
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::metrics::{DrainOutcome, InFlight};
 use crate::plan::{Limits, Plan, Planned, Terms, Waiting};
 use crate::spans::Spans;
 use crate::stream::{Broker, BrokerError};
@@ -55,7 +56,7 @@ pub struct Dispatcher<D: Domain> {
     settings: Settings,
     spans: Spans,
     plan: Plan<Job<D>>,
-    running: JoinSet<(Instant, Ended<D>)>,
+    running: JoinSet<(InFlight, Ended<D>)>,
     settling: JoinSet<()>,
     resolving: JoinSet<HashMap<AggregateId, D::State>>,
     in_flight_jobs: usize,
@@ -169,8 +170,8 @@ impl<D: Domain> Dispatcher<D> {
             }
             self.in_flight_jobs += batch.len();
             let (engine, broker) = (self.engine.clone(), self.broker.clone());
+            let in_flight = engine.metrics.batch_started();
             self.running.spawn(async move {
-                let began = Instant::now();
                 let ended = match count_starts(&broker, &mut batch).await {
                     Ok(()) => batch::run(&engine, batch).await,
                     Err(error) => {
@@ -181,7 +182,7 @@ impl<D: Domain> Dispatcher<D> {
                         Ended { settled: Vec::new(), back, busy: Vec::new() }
                     }
                 };
-                (began, ended)
+                (in_flight, ended)
             });
         }
         self.plan.next_due(now)
@@ -218,10 +219,10 @@ impl<D: Domain> Dispatcher<D> {
     }
 
     /// Frees what an ended batch held, and has its settled jobs told to the broker beside the next batch.
-    fn end(&mut self, (began, ended): (Instant, Ended<D>)) {
+    fn end(&mut self, (batch, ended): (InFlight, Ended<D>)) {
         let jobs = ended.settled.len() + ended.back.len();
         let now = Instant::now();
-        let took = now.duration_since(began);
+        let took = now.duration_since(batch.since);
         tracing::debug!(
             batch.jobs = jobs,
             batch.settled = ended.settled.len(),
@@ -240,6 +241,7 @@ impl<D: Domain> Dispatcher<D> {
         }
         if !self.lifecycle.is_running() {
             self.went_back += size;
+            self.engine.metrics.drained(DrainOutcome::Finished, ended.settled.len());
         }
         for (planned, why) in ended.back {
             self.engine.metrics.put_back(why.as_str(), 1);
@@ -248,7 +250,7 @@ impl<D: Domain> Dispatcher<D> {
         self.leave_alone(&ended.busy, now);
         if !ended.settled.is_empty() {
             let ended_at = SystemTime::now();
-            let batch = settle::Batch { jobs, began: ended_at - took, ended: ended_at };
+            let batch = settle::Batch { jobs, since: batch.since, began: ended_at - took, ended: ended_at };
             let (engine, broker, hand) = (self.engine.clone(), self.broker.clone(), self.hand.clone());
             self.settling.spawn(settle::settle(engine, broker, hand, self.spans.clone(), batch, ended.settled));
         }
@@ -288,6 +290,7 @@ impl<D: Domain> Dispatcher<D> {
             if let Err(error) = self.broker.hand_back(stream, entries).await {
                 tracing::warn!(%error, jobs = entries.len(), "jobs could not be handed back; they are claimed later");
             }
+            self.engine.metrics.drained(DrainOutcome::Released, entries.len());
         }
         by_stream.values().map(Vec::len).sum()
     }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Hand;
 use crate::batch::{Engine, Fate, Incidents, Settled};
 use crate::domain::Domain;
 use crate::job::{DeadCode, EntryId};
+use crate::metrics::EndedJob;
 use crate::spans::{JobSpan, Spans};
 use crate::stream::{Broker, BrokerError, DeadLetter, Postponed, Reply};
 
@@ -19,6 +20,8 @@ const TRIES: u32 = 5;
 pub struct Batch {
     /// How many jobs it had.
     pub jobs: usize,
+    /// When it began, by a clock that nobody sets.
+    pub since: Instant,
     /// When it began.
     pub began: SystemTime,
     /// When it ended.
@@ -62,7 +65,7 @@ pub async fn settle<D: Domain>(
     for Settled { planned, .. } in &settled {
         hand.let_go(&planned.job.stream, planned.job.entry);
     }
-    count(&engine, &settled, &moved);
+    count(&engine, &settled, &moved, batch.since.elapsed());
     tell(&spans, batch, &settled);
 }
 
@@ -108,8 +111,8 @@ async fn persist<T, F: Future<Output = Result<T, BrokerError>>>(
 }
 
 /// Counts outcomes, which are durable whatever the broker was told, and the entries that have `moved` elsewhere.
-fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>], moved: &HashSet<(Arc<str>, EntryId)>) {
-    let now_ms = engine.clock.now_ms();
+fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>], moved: &HashSet<(Arc<str>, EntryId)>, took: Duration) {
+    let (now_ms, mut ended) = (engine.clock.now_ms(), Vec::with_capacity(settled.len()));
     for Settled { planned, label, told, fate } in settled {
         let (queue, job) = (&*planned.job.stream, &planned.job);
         let has_moved = moved.contains(&(job.stream.clone(), job.entry));
@@ -120,7 +123,8 @@ fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>], moved: &HashSet<
             continue;
         }
         let age = Duration::from_millis(now_ms.saturating_sub(job.entry.ms));
-        engine.metrics.processed(queue, job.job_type, *label, age);
+        let attempts = planned.tries + 1;
+        ended.push(EndedJob { queue, job_type: job.job_type, outcome: *label, age, attempts, bytes: job.bytes });
         if told.reason.as_deref() == Some(crate::batch::ID_REUSED) {
             engine.metrics.id_reused();
         }
@@ -138,6 +142,7 @@ fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>], moved: &HashSet<
             );
         }
     }
+    engine.metrics.ended(&ended, took);
 }
 
 /// Tells the log and the tracer of each job that has ended: its end is durable, whatever the broker was told.

@@ -1,0 +1,126 @@
+//! Samples what needs a question to be known, off the path of the jobs.
+//!
+//! Each server is asked on its own: one that does not answer leaves what the others tell as it is. What it would have told
+//! is unknown meanwhile, and left out of the metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::batch::Engine;
+use crate::domain::Domain;
+use crate::http::{self, Endpoints};
+use crate::lifecycle::Phase;
+use crate::lock::NodeHealth;
+use crate::metrics::{Asked, NodeState, State};
+use crate::worker::Hand;
+
+/// Time between two samples.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// What is sampled.
+pub(super) struct Sampler<D: Domain> {
+    pub engine: Arc<Engine<D>>,
+    pub endpoints: Endpoints,
+    pub hand: Hand,
+    pub max_connections: u32,
+}
+
+impl<D: Domain> Sampler<D> {
+    /// Samples for as long as it is polled.
+    pub async fn run(self) {
+        let (mut broker, mut database, mut process) = (ticks(INTERVAL), ticks(INTERVAL), ticks(INTERVAL / 4));
+        let brokers = async {
+            loop {
+                broker.tick().await;
+                self.broker().await;
+            }
+        };
+        let databases = async {
+            loop {
+                database.tick().await;
+                self.database().await;
+            }
+        };
+        let processes = async {
+            loop {
+                process.tick().await;
+                self.process();
+            }
+        };
+        tokio::join!(brokers, databases, processes);
+    }
+
+    async fn broker(&self) {
+        let (broker, metrics) = (&self.endpoints.broker, &self.engine.metrics);
+        let time = broker.time_ms().await;
+        metrics.ready("broker", time.is_ok());
+        match time {
+            Ok(now_ms) => self.engine.clock.set(now_ms),
+            Err(_) => metrics.collect_failed(Asked::Clock),
+        }
+        for queue in &broker.settings().names {
+            let sample = broker.sample(queue).await;
+            if sample.is_err() {
+                metrics.collect_failed(Asked::Queue);
+            }
+            metrics.queue(queue, &broker.settings().group, sample.ok());
+            match broker.lost(queue).await {
+                Ok(0) => {}
+                Ok(lost) => {
+                    metrics.entries_lost(queue, lost);
+                    tracing::error!(queue = %queue, lost, "entries were trimmed or deleted before they were run");
+                }
+                Err(_) => metrics.collect_failed(Asked::Lost),
+            }
+        }
+    }
+
+    async fn database(&self) {
+        let metrics = &self.engine.metrics;
+        metrics.ready("database", http::database(&self.endpoints).await.is_ok());
+        let head = self.engine.store.sequence().await;
+        if head.is_err() {
+            metrics.collect_failed(Asked::Database);
+        }
+        metrics.head(head.ok());
+    }
+
+    /// What this process knows without asking.
+    fn process(&self) {
+        let (engine, metrics, lifecycle) = (&self.engine, &self.engine.metrics, &self.endpoints.lifecycle);
+        let nodes = engine.locks.nodes();
+        let states: Vec<_> = nodes
+            .iter()
+            .map(|node| NodeState {
+                name: &node.name,
+                up: node.is_up(),
+                breaker_open: node.health == NodeHealth::Silent,
+                quarantined: node.health == NodeHealth::Quarantined,
+            })
+            .collect();
+        metrics.nodes(engine.locks.quorum(), &states);
+        metrics.ready("locks", http::locks(&self.endpoints).is_ok());
+        metrics.ready("lifecycle", http::lifecycle(&self.endpoints).is_ok());
+        let (used, idle) = engine.store.connections();
+        metrics.pool(used, idle, self.max_connections);
+        if lifecycle.phase() == Phase::Running {
+            metrics.state(if lifecycle.is_quiet() { State::Paused } else { State::Running });
+        } else {
+            let names = &self.endpoints.broker.settings().names;
+            metrics.drain_waits_for(names.iter().map(|stream| self.hand.entries(stream).len()).sum());
+        }
+        if let Some(reloaded) = lifecycle.reloaded() {
+            metrics.configured(reloaded.succeeded, reloaded.unix_seconds);
+        }
+        metrics.upkeep();
+    }
+}
+
+/// The first tick comes at once.
+fn ticks(interval: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}

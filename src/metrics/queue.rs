@@ -1,0 +1,121 @@
+//! Where jobs wait, and how they come in.
+
+use super::families::*;
+use super::{Metrics, flag};
+
+/// Where taken-in jobs come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Never delivered before.
+    New,
+    /// Delivered to a consumer that has gone quiet.
+    Claimed,
+}
+
+impl Source {
+    const ALL: [Self; 2] = [Self::New, Self::Claimed];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Claimed => "claimed",
+        }
+    }
+}
+
+/// What the sampling loop saw of one stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueueSample {
+    /// Entries in the stream.
+    pub length: u64,
+    /// Entries not delivered yet; `None` when the broker cannot tell.
+    pub lag: Option<u64>,
+    /// Entries delivered and not acknowledged.
+    pub pending: u64,
+    /// Entries in its dead letters.
+    pub dead_letters: u64,
+    /// Jobs in its schedule.
+    pub scheduled: u64,
+    /// Age of the oldest entry that was not delivered, by the broker's clock; 0 when there is none.
+    pub undelivered_age_ms: u64,
+    /// Age of the oldest entry that was delivered and not acknowledged; 0 when there is none.
+    pub pending_age_ms: u64,
+    /// How long the first job of the schedule has been due; 0 when none is.
+    pub overdue_ms: u64,
+}
+
+impl Metrics {
+    /// Creates the counters of one stream.
+    pub(super) fn start_queue(&self, queue: &str) {
+        Source::ALL.iter().for_each(|source| self.fetched(queue, *source, 0));
+        for family in [&GROUPS_RECREATED, &CLAIM_DELETED, &ENTRIES_LOST, &JOBS_SCHEDULED, &JOBS_PROMOTED] {
+            self.add(family, [("queue", queue)], 0);
+        }
+    }
+
+    /// Jobs were taken in.
+    pub fn fetched(&self, queue: &str, source: Source, jobs: u64) {
+        self.add(&JOBS_FETCHED, [("queue", queue), ("source", source.as_str())], jobs);
+    }
+
+    /// One read brought so many jobs.
+    pub fn read(&self, jobs: usize) {
+        self.record(&FETCH_BATCH, [], jobs as f64);
+    }
+
+    /// The streams were read.
+    pub fn polled(&self, unix_seconds: f64) {
+        self.set(&QUEUE_POLL, [], unix_seconds);
+    }
+
+    /// Pending entries were found deleted: lost jobs.
+    pub fn claim_deleted(&self, queue: &str, entries: u64) {
+        self.add(&CLAIM_DELETED, [("queue", queue)], entries);
+    }
+
+    /// Entries vanished from a stream that nobody had run: lost jobs.
+    pub fn entries_lost(&self, queue: &str, entries: u64) {
+        self.add(&ENTRIES_LOST, [("queue", queue)], entries);
+    }
+
+    /// A group was gone and has been created again.
+    pub fn group_recreated(&self, queue: &str) {
+        self.add(&GROUPS_RECREATED, [("queue", queue)], 1);
+    }
+
+    /// A job was not due and moved to the schedule.
+    pub fn scheduled(&self, queue: &str) {
+        self.add(&JOBS_SCHEDULED, [("queue", queue)], 1);
+    }
+
+    /// Jobs fell due and went back to their stream.
+    pub fn promoted(&self, queue: &str, jobs: usize) {
+        self.add(&JOBS_PROMOTED, [("queue", queue)], jobs as u64);
+    }
+
+    /// What the intake does with the streams, one of `known`.
+    pub fn reading(&self, known: &[&'static str], state: &str) {
+        known.iter().for_each(|label| self.set(&READING, [("state", label)], flag(*label == state)));
+    }
+
+    /// What the broker says of one stream; nothing is known when it says nothing.
+    pub fn queue(&self, queue: &str, group: &str, sample: Option<QueueSample>) {
+        let labels = [("queue", queue), ("group", group)];
+        let known = |value: fn(&QueueSample) -> u64| sample.as_ref().map_or(UNKNOWN, |sample| value(sample) as f64);
+        let age =
+            |state, value| self.set(&QUEUE_OLDEST_AGE, [("queue", queue), ("state", state)], known(value) / 1000.0);
+        self.set(&QUEUE_LENGTH, [("queue", queue)], known(|sample| sample.length));
+        self.set(&QUEUE_PENDING, labels, known(|sample| sample.pending));
+        self.set(&DEAD_LETTER_LENGTH, [("queue", queue)], known(|sample| sample.dead_letters));
+        self.set(&SCHEDULE_LENGTH, [("queue", queue)], known(|sample| sample.scheduled));
+        age("undelivered", |sample| sample.undelivered_age_ms);
+        age("pending", |sample| sample.pending_age_ms);
+        age("overdue", |sample| sample.overdue_ms);
+        let lag = sample.and_then(|sample| sample.lag);
+        self.set(&QUEUE_LAG, labels, lag.map_or(UNKNOWN, |lag| lag as f64));
+        self.set(&QUEUE_LAG_KNOWN, labels, flag(lag.is_some()));
+    }
+}
+
+/// A gauge with this value is left out of what is rendered, so that nobody takes it for a 0.
+const UNKNOWN: f64 = f64::NAN;
