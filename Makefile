@@ -1,7 +1,8 @@
 # `make` lists the targets. `make demo` and `make test` do all the set-up themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-producers setup-peers setup-faults demo dev build test otlp faults bench fmt lint
+.PHONY: help setup setup-producers setup-peers setup-faults setup-observability demo dev build test otlp faults \
+	observability metrics-cost picture bench fmt lint
 
 # Debian keeps database servers in sbin, which is not on the PATH of most users.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
@@ -10,6 +11,7 @@ CARGO := cargo
 NODE_PRODUCER := examples/producers/node
 PYTHON_PRODUCER := target/producers-venv
 NODE_PEERS := tests/peers/node
+PICTURE_PYTHON := target/picture-venv/bin/python
 
 # Installs the packages in $$missing, or says what to install where there is no apt-get. RUNLEVEL=1 asks the packages
 # not to start their services: lockkeeper starts servers of its own, and a service that runs all the same does no harm.
@@ -80,6 +82,22 @@ faults: setup setup-faults ## Break everything under load, and prove the invaria
 
 bench: setup ## Measure on throwaway servers, beside peers (ARGS="locks --json" for a script)
 	$(CARGO) run --locked --release -- bench $(or $(ARGS),locks)
+
+setup-observability: ## Install Prometheus, with promtool, for the tests of metrics, dashboard and alerts
+	@missing=; \
+	command -v prometheus >/dev/null && command -v promtool >/dev/null || missing="$$missing prometheus"; \
+	command -v python3 >/dev/null || missing="$$missing python3"; \
+	$(install_missing)
+
+observability: setup setup-observability ## Prove metrics, dashboard, alerts and runbook against a live fleet and Prometheus
+	python3 grafana/overview.py --check
+	$(CARGO) test --locked --test observability
+
+picture: setup setup-observability ## Draw docs/dashboard.png from the live data of `make observability`
+	@[ -x $(PICTURE_PYTHON) ] || python3 -m venv $(dir $(PICTURE_PYTHON))..
+	@$(PICTURE_PYTHON) -c 'import matplotlib' 2>/dev/null || $(PICTURE_PYTHON) -m pip install --quiet --disable-pip-version-check matplotlib
+	LOCKKEEPER_PICTURE=docs/dashboard.png LOCKKEEPER_PICTURE_PYTHON=$(CURDIR)/$(PICTURE_PYTHON) \
+		$(CARGO) test --locked --test observability
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

@@ -153,7 +153,7 @@ FLOW = [
           [(rate("lockkeeper_jobs_fetched_total", by=("source",)), "{{source}}")], w=8),
     graph("Dead-lettered by reason", "cps",
           "Should be 0. malformed, unknown_type and too_large are a producer's fault, max_deliveries a job that kills its "
-          "process, panic a bug: `lockkeeper dead-letters list --reason …`.",
+          "process, panicked a bug: `lockkeeper dead-letters list --reason …`.",
           [(rate("lockkeeper_jobs_dead_lettered_total", by=("reason",)), "{{reason}}")]),
     graph("Put back by reason", "cps",
           "Jobs that left a batch without an end. lock_busy and behind: several daemons want the same aggregates; unavailable: "
@@ -208,7 +208,7 @@ QUEUE = [
            (most("lockkeeper_queue_lag", by=("queue",)), "{{queue}} lag"),
            (most("lockkeeper_queue_pending", by=("queue",)), "{{queue}} pending")], w=8),
     graph("Oldest age", "s",
-          "undelivered is old: no daemon reads. pending is old: a daemon holds it and does not end it. overdue: nobody moves "
+          "Red: jobs are late. undelivered is old: no daemon reads. pending is old: a daemon holds it and does not end it. overdue: nobody moves "
           "due jobs from the schedule back to the stream.",
           [(most("lockkeeper_queue_oldest_age_seconds", by=("queue", "state")), "{{queue}} {{state}}")], w=8, red=60),
     graph("Schedule and dead letters", "short",

@@ -94,6 +94,9 @@ impl Metrics {
                 let labels = [("queue", queue), ("job_type", job_type), ("outcome", outcome.as_str())];
                 self.add(&JOBS_PROCESSED, labels, 0);
             }
+            for family in [&JOB_QUEUE_TIME, &JOB_END_TO_END] {
+                drop(self.histogram(family, [("queue", queue), ("job_type", job_type)]));
+            }
         }
         for code in DeadCode::ALL {
             self.add(&JOBS_DEAD, [("queue", queue), ("reason", code.as_str())], 0);

@@ -73,6 +73,7 @@ impl Metrics {
     pub(super) fn start_locks(&self, nodes: &[String], ops: &[&'static str], outcomes: &[&'static str]) {
         for outcome in ["acquired", "contended", "no_quorum"] {
             self.add(&LOCK_ATTEMPTS, [("outcome", outcome)], 0);
+            drop(self.histogram(&LOCK_ACQUIRE, [("outcome", outcome)]));
         }
         LockLoss::ALL.iter().for_each(|reason| self.add(&LOCK_LOST, [("reason", reason.as_str())], 0));
         Extension::ALL.iter().for_each(|outcome| self.add(&LOCK_EXTENSIONS, [("outcome", outcome.as_str())], 0));
@@ -81,6 +82,7 @@ impl Metrics {
             for (op, outcome) in ops.iter().flat_map(|op| outcomes.iter().map(move |outcome| (*op, *outcome))) {
                 self.add(&NODE_REQUESTS, [("node", node), ("op", op), ("outcome", outcome)], 0);
             }
+            ops.iter().for_each(|op| drop(self.histogram(&NODE_DURATION, [("node", node), ("op", *op)])));
             self.add(&NODE_RESTARTS, [("node", node)], 0);
         }
     }

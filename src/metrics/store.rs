@@ -11,6 +11,9 @@ impl Metrics {
         conflicts.iter().for_each(|kind| self.add(&CONFLICTS, [("kind", *kind)], 0));
         repeats.iter().for_each(|reason| self.add(&RETRIES, [("reason", *reason)], 0));
         outages.iter().for_each(|class| self.add(&STORE_ERRORS, [("class", *class)], 0));
+        for outcome in ["ok", "conflict", "error"] {
+            drop(self.histogram(&APPEND_DURATION, [("outcome", outcome)]));
+        }
         [&COMMIT_UNKNOWN, &POOL_TIMEOUTS, &WENT_BACK].iter().for_each(|family| self.add(family, [], 0));
     }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bounds;
+mod dashboard;
 mod decide;
 mod delivery;
 mod drain;
@@ -17,6 +18,9 @@ mod locks;
 mod logs;
 mod losses;
 mod outages;
+// The observability tests use what this suite does not.
+#[allow(dead_code)]
+mod panels;
 mod producers;
 mod prune;
 mod recovery;

@@ -1,0 +1,275 @@
+//! What has to hold, scene by scene. Each says what it saw.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use lockkeeper::metrics::FAMILIES;
+use sqlx::Connection;
+
+use crate::ask::{self, Question};
+use crate::fleet::Fleet;
+use crate::load::{item, job, push};
+use crate::panels::{Dashboard, family, file};
+use crate::prometheus::{check, configuration, promtool};
+use crate::world::eventually;
+
+const LONG_ENOUGH: Duration = Duration::from_secs(60);
+
+/// How many jobs of types and of aggregates that nobody has seen before.
+const STRANGERS: usize = 10_000;
+
+pub fn files() -> String {
+    let rules = file("grafana/alerts/lockkeeper.yml");
+    check("rules", &rules);
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("prometheus.yml");
+    std::fs::write(&config, configuration(&rules.display().to_string(), "\"lockkeeper:9464\"")).expect("written");
+    check("config", &config);
+    let tests = file("grafana/alerts/lockkeeper_test.yml");
+    let (content, said) = promtool(&["test", "rules", &tests.display().to_string()], "");
+    assert!(content, "promtool test rules: {said}");
+    "promtool check rules, check config, test rules".to_owned()
+}
+
+pub async fn metrics(fleet: &Fleet) -> String {
+    let wanted = r#"lockkeeper_jobs_processed_total{queue="jobs",job_type="order.place",outcome="applied"}"#;
+    eventually("orders are applied", async || fleet.daemons[0].metric(wanted).await.filter(|count| *count > 50.0))
+        .await;
+    let (_, text) = fleet.daemons[0].get("/metrics").await.expect("/metrics");
+    let (content, said) = promtool(&["check", "metrics"], &text);
+    assert!(content && said.trim().is_empty(), "promtool check metrics: {said}");
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count();
+    format!("promtool check metrics has no complaint about {lines} series")
+}
+
+pub async fn expressions(fleet: &Fleet) -> String {
+    let dashboard = Dashboard::load();
+    for variable in dashboard.templating.list.iter().filter(|variable| variable.kind == "query") {
+        let definition = variable.definition.replace("$job", ".+");
+        let inside = definition.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
+        let (matching, label) =
+            inside.and_then(|inside| inside.rsplit_once(", ")).expect("label_values(metric, label)");
+        let expected = if label == "job" { 1 } else { fleet.daemons.len() };
+        eventually(&format!("variable {} has {expected} values", variable.name), async || {
+            let values = fleet.prometheus.label_values(label, matching).await;
+            (values.len() == expected).then_some(())
+        })
+        .await;
+    }
+    let panels = ask::of_dashboard(&dashboard);
+    let alerts = ask::of_alerts(&fleet.prometheus.alerts().await);
+    let all: Vec<Question> =
+        panels.iter().chain(&alerts).filter(|question| !question.is_of_a_drain()).cloned().collect();
+    ask::all_answered(&fleet.prometheus, &all, LONG_ENOUGH).await;
+    let shown = dashboard.shown().count();
+    let later = panels.len() + alerts.len() - all.len();
+    format!(
+        "{shown} panels with {} expressions, {} annotations, {} alerts: {} answered, {later} while one drains",
+        dashboard.targets().count(),
+        dashboard.annotations.list.len(),
+        alerts.len(),
+        all.len()
+    )
+}
+
+/// Under load, and with everything as it should be.
+pub async fn silence(fleet: &Fleet) -> String {
+    // Something of the start may still be in the alerts' windows.
+    eventually("no alert fires", async || fleet.prometheus.firing().await.is_empty().then_some(())).await;
+    for _ in 0..20 {
+        let firing = fleet.prometheus.firing().await;
+        assert!(firing.is_empty(), "these fire without a fault: {firing:?}");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    "none fires for 5 s".to_owned()
+}
+
+pub async fn drain(fleet: &mut Fleet) -> String {
+    let questions: Vec<Question> = questions(fleet).await.into_iter().filter(Question::is_of_a_drain).collect();
+    assert!(!questions.is_empty());
+    // A batch that cannot commit keeps it from ending for a while.
+    let holder = fleet.hold_sequence().await;
+    let oldest = async || fleet.daemons[1].metric("lockkeeper_job_oldest_running_seconds").await;
+    eventually("it has a batch that waits", async || oldest().await.filter(|seconds| *seconds > 0.3)).await;
+    fleet.daemons[1].process.signal("TERM").expect("SIGTERM");
+    ask::all_answered(&fleet.prometheus, &questions, Duration::from_secs(20)).await;
+    let state = r#"sum(lockkeeper_state{state="draining"})"#;
+    eventually("one daemon is seen draining", async || {
+        let seen = fleet.prometheus.query(state).await.ok()?;
+        seen.first().filter(|series| series.value > 0.0).map(drop)
+    })
+    .await;
+    holder.close().await.expect("the sequence row is free");
+    let ended = fleet.daemons[1].process.finished(Duration::from_secs(40)).await.expect("it ends");
+    fleet.restart(1).await;
+    format!("{} expressions answered while one drains; {ended}", questions.len())
+}
+
+pub async fn lock_node(fleet: &mut Fleet) -> String {
+    fleet.servers.lock_nodes[0].kill();
+    fires(fleet, "LockkeeperLockNodeDown", &[("node", "redis1")]).await;
+    fleet.servers.lock_nodes[1].kill();
+    fires(fleet, "LockkeeperLockNoQuorum", &[]).await;
+    fires(fleet, "LockkeeperNotReady", &[("check", "locks")]).await;
+    for node in &mut fleet.servers.lock_nodes[..2] {
+        node.restart().await.expect("the node is back");
+    }
+    let cleared = clears(fleet, "LockkeeperLockNodeDown").await;
+    format!("{cleared}; with a second one {}", clears(fleet, "LockkeeperLockNoQuorum").await)
+}
+
+pub async fn database(fleet: &mut Fleet) -> String {
+    fleet.servers.database.kill();
+    fires(fleet, "LockkeeperNotReady", &[("check", "database")]).await;
+    fires(fleet, "LockkeeperAppendErrors", &[]).await;
+    eventually("what the database tells is absent, and what the broker tells is not", async || {
+        let (_, text) = fleet.daemons[0].get("/metrics").await?;
+        let told = |series: &str| text.contains(series);
+        (!told("\nlockkeeper_store_head_position ") && told("\nlockkeeper_queue_length{")).then_some(())
+    })
+    .await;
+    fleet.servers.database.restart().await.expect("the database is back");
+    let cleared = clears(fleet, "LockkeeperNotReady").await;
+    format!("{cleared}; {}", clears(fleet, "LockkeeperAppendErrors").await)
+}
+
+pub async fn consumers(fleet: &Fleet) -> String {
+    fleet.daemons.iter().for_each(|daemon| daemon.process.signal("TSTP").expect("SIGTSTP"));
+    fires(fleet, "LockkeeperQueueNotConsumed", &[("queue", "jobs")]).await;
+    fires(fleet, "LockkeeperQueueOldestAgeHigh", &[("queue", "jobs"), ("state", "undelivered")]).await;
+    fires(fleet, "LockkeeperPaused", &[]).await;
+    fleet.daemons.iter().for_each(|daemon| daemon.process.signal("CONT").expect("SIGCONT"));
+    let cleared = clears(fleet, "LockkeeperQueueNotConsumed").await;
+    format!("{cleared}; {}", clears(fleet, "LockkeeperQueueOldestAgeHigh").await)
+}
+
+pub async fn dead_letter(fleet: &Fleet) -> String {
+    let malformed = job("item.restock", fleet.world.id("dead"), r#"{"quantity":0}"#);
+    push(&mut fleet.world.redis.clone(), &fleet.world.stream, &[malformed]).await.expect("XADD");
+    fires(fleet, "LockkeeperDeadLetters", &[("queue", "jobs"), ("reason", "malformed")]).await;
+    clears(fleet, "LockkeeperDeadLetters").await
+}
+
+/// An unread entry that is deleted is a lost job, and from then on the broker cannot tell the lag.
+pub async fn lost(fleet: &Fleet) -> String {
+    fleet.daemons.iter().for_each(|daemon| daemon.process.signal("TSTP").expect("SIGTSTP"));
+    let lag = r#"lockkeeper_queue_lag{queue="jobs",group="lockkeeper"}"#;
+    eventually("a backlog", async || fleet.daemons[0].metric(lag).await.filter(|lag| *lag > 100.0)).await;
+    let last: Vec<(String, redis::Value)> =
+        fleet.world.redis_do(&["XREVRANGE", &fleet.world.stream, "+", "-", "COUNT", "50"]).await;
+    let (unread, _) = last.last().expect("an entry");
+    let deleted: u64 = fleet.world.redis_do(&["XDEL", &fleet.world.stream, unread]).await;
+    assert_eq!(deleted, 1);
+    let known = r#"lockkeeper_queue_lag_known{queue="jobs",group="lockkeeper"}"#;
+    eventually("the lag is not known", async || fleet.daemons[0].metric(known).await.filter(|known| *known == 0.0))
+        .await;
+    assert_eq!(fleet.daemons[0].metric(lag).await, None, "a lag that nobody knows");
+    fires(fleet, "LockkeeperJobsLost", &[("queue", "jobs")]).await;
+    fleet.daemons.iter().for_each(|daemon| daemon.process.signal("CONT").expect("SIGCONT"));
+    format!("lag absent; {}", clears(fleet, "LockkeeperJobsLost").await)
+}
+
+/// What the others tell is seen while one is frozen.
+pub async fn frozen(fleet: &Fleet) -> String {
+    fleet.daemons[1].process.freeze().expect("SIGSTOP");
+    let listen = &fleet.daemons[1].listen;
+    fires(fleet, "LockkeeperInstanceDown", &[("instance", listen)]).await;
+    let questions: Vec<_> = questions(fleet).await.into_iter().filter(|one| !one.is_of_a_drain()).collect();
+    ask::all_answered(&fleet.prometheus, &questions, LONG_ENOUGH).await;
+    fleet.daemons[1].process.thaw().expect("SIGCONT");
+    format!("{} expressions answered; {}", questions.len(), clears(fleet, "LockkeeperInstanceDown").await)
+}
+
+pub async fn down(fleet: &mut Fleet) -> String {
+    fleet.daemons.iter_mut().for_each(|daemon| daemon.process.kill());
+    fires(fleet, "LockkeeperDown", &[]).await;
+    let listen = fleet.daemons[0].listen.clone();
+    fires(fleet, "LockkeeperInstanceDown", &[("instance", &listen)]).await;
+    for number in 0..fleet.daemons.len() {
+        fleet.restart(number).await;
+    }
+    let cleared = clears(fleet, "LockkeeperDown").await;
+    format!("{cleared}; {}", clears(fleet, "LockkeeperInstanceDown").await)
+}
+
+/// Strangers of each kind are counted beside one of their kind that has come before.
+pub async fn cardinality(fleet: &mut Fleet) -> String {
+    fleet.pause_load().await;
+    fleet.world.drained().await;
+    let series = async |fleet: &Fleet| {
+        let mut series = Vec::new();
+        for daemon in &fleet.daemons {
+            let (_, text) = daemon.get("/metrics").await.expect("/metrics");
+            series.push(text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count());
+        }
+        series
+    };
+    let strangers = |from: usize, to: usize| {
+        let of_types = (from..to).map(|number| job(&format!("strange.type{number}"), "x".to_owned(), "{}"));
+        let of_items = (from..to).map(|number| item(fleet.world.id(format!("stranger{number}"))));
+        of_types.chain(of_items).collect::<Vec<_>>()
+    };
+    // Every daemon meets some, so that each has met all that it can meet.
+    let (few, many) = (strangers(0, 500), strangers(500, 500 + STRANGERS));
+    let mut redis = fleet.world.redis.clone();
+    push(&mut redis, &fleet.world.stream, &few).await.expect("XADD");
+    fleet.world.drained().await;
+    let before = series(fleet).await;
+    for jobs in many.chunks(1000) {
+        push(&mut redis, &fleet.world.stream, jobs).await.expect("XADD");
+    }
+    fleet.world.drained().await;
+    let after = series(fleet).await;
+    assert_eq!(before, after, "series of each daemon before and after");
+    let others = r#"sum(lockkeeper_jobs_processed_total{job_type="other"})"#;
+    let counted = async || {
+        let counted = fleet.prometheus.query(others).await.ok()?;
+        counted.first().map(|series| series.value).filter(|value| *value >= (STRANGERS + 500) as f64)
+    };
+    let counted = eventually("Prometheus has seen them all as `other`", counted).await;
+    format!("{after:?} series before and after; {counted} jobs counted as `other`")
+}
+
+/// What the code registers and what a Prometheus has seen of it are the same.
+pub async fn names(fleet: &Fleet) -> String {
+    let seen = fleet.prometheus.label_values("__name__", "").await;
+    let ours = |name: &&String| name.starts_with("lockkeeper_") || name.starts_with("process_");
+    let seen: BTreeSet<&str> = seen.iter().filter(ours).map(|name| family(name)).collect();
+    let registered: BTreeSet<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    let missing: Vec<_> = registered.difference(&seen).collect();
+    assert!(missing.is_empty(), "registered, and never seen: {missing:?}");
+    let process: Vec<_> = seen.difference(&registered).collect();
+    let strange: Vec<_> = process.iter().filter(|name| !name.starts_with("process_")).collect();
+    assert!(strange.is_empty(), "seen, and not registered: {strange:?}");
+    format!("{} families of ours and {} of the process", registered.len(), process.len())
+}
+
+/// Draws the dashboard from what this Prometheus has seen.
+pub fn picture(fleet: &Fleet, to: &str) -> String {
+    let python = std::env::var("LOCKKEEPER_PICTURE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let mut command = Command::new(python);
+    command.arg(file("grafana/picture.py")).arg(fleet.prometheus.url()).arg(file(to));
+    assert!(command.status().expect("python runs").success(), "the picture cannot be drawn");
+    to.to_owned()
+}
+
+async fn fires(fleet: &Fleet, alert: &str, labels: &[(&str, &str)]) {
+    let has = |firing: &std::collections::BTreeMap<String, String>| {
+        let is = |(name, value): &(&str, &str)| firing.get(*name).is_some_and(|given| given == value);
+        is(&("alertname", alert)) && labels.iter().all(is)
+    };
+    eventually(&format!("{alert} fires with {labels:?}"), async || {
+        fleet.prometheus.firing().await.iter().any(has).then_some(())
+    })
+    .await;
+}
+
+async fn clears(fleet: &Fleet, alert: &str) -> String {
+    eventually(&format!("{alert} clears"), async || {
+        let firing = fleet.prometheus.firing().await;
+        (!firing.iter().any(|labels| labels["alertname"] == alert)).then_some(())
+    })
+    .await;
+    format!("{alert} fired and cleared")
+}
