@@ -93,6 +93,9 @@ observability: setup setup-observability ## Prove metrics, dashboard, alerts and
 	python3 grafana/overview.py --check
 	$(CARGO) test --locked --test observability
 
+metrics-cost: setup ## Measure what metrics cost, in a release build (some minutes)
+	$(CARGO) test --locked --release --test metrics-cost
+
 picture: setup setup-observability ## Draw docs/dashboard.png from the live data of `make observability`
 	@[ -x $(PICTURE_PYTHON) ] || python3 -m venv $(dir $(PICTURE_PYTHON))..
 	@$(PICTURE_PYTHON) -c 'import matplotlib' 2>/dev/null || $(PICTURE_PYTHON) -m pip install --quiet --disable-pip-version-check matplotlib
@@ -104,5 +107,5 @@ fmt: ## Format the code
 
 lint: ## Check format, clippy and documentation, warnings denied
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --test observability --test metrics-cost -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items

@@ -216,22 +216,22 @@ QUEUE = [
           [(most("lockkeeper_schedule_length", by=("queue",)), "{{queue}} scheduled"),
            (most("lockkeeper_dead_letter_length", by=("queue",)), "{{queue}} dead")], w=8),
     graph("To and from the schedule", "cps", "Jobs that were not due and moved to the schedule, and jobs that fell due.",
-          [(rate("lockkeeper_jobs_scheduled_total"), "scheduled"), (rate("lockkeeper_jobs_promoted_total"), "fell due")]),
+          [(rate("lockkeeper_jobs_scheduled_total"), "scheduled"), (rate("lockkeeper_jobs_promoted_total"), "fell due")], w=5),
     graph("Since the last read", "s",
           "Time since each daemon last read its streams. Red: its reader is stuck, paused or cannot reach the broker.",
-          [(f"time() - {most('lockkeeper_queue_last_poll_timestamp_seconds', by=('instance',))}", "{{instance}}")], red=60),
+          [(f"time() - {most('lockkeeper_queue_last_poll_timestamp_seconds', by=('instance',))}", "{{instance}}")], w=5, red=60),
     graph("Lag is known", "bool_yes_no",
           "No: the broker cannot tell the lag (an unread entry was deleted), so trust the oldest age. It never recovers by "
           "itself; the age does not need it.",
-          [(f"min by (queue) ({pick('lockkeeper_queue_lag_known')})", "{{queue}}")]),
+          [(f"min by (queue) ({pick('lockkeeper_queue_lag_known')})", "{{queue}}")], w=4),
     graph("Lost and recreated", "cps",
           "Should be 0. trimmed, deleted: jobs were lost, see 'Lost jobs'. groups: somebody deleted a stream or its group; it "
           "was created again at 0.",
           [(rate("lockkeeper_queue_entries_lost_total"), "trimmed"), (rate("lockkeeper_claim_deleted_total"), "deleted"),
-           (rate("lockkeeper_queue_groups_recreated_total"), "groups")]),
+           (rate("lockkeeper_queue_groups_recreated_total"), "groups")], w=5),
     graph("Entry size", "bytes", "Size of a job's entry. Large ones fill the hand by weight, so fewer are read at a time.",
           [(quantile("0.5", "lockkeeper_job_payload_bytes"), "p50"),
-           (quantile("0.99", "lockkeeper_job_payload_bytes"), "p99")]),
+           (quantile("0.99", "lockkeeper_job_payload_bytes"), "p99")], w=5),
 ]
 
 LOCKS = [

@@ -176,7 +176,18 @@ pub async fn run<D: Domain>(
     projections: Vec<Box<dyn Projection<D>>>,
     lifecycle: Lifecycle,
 ) -> Result<End, StartError> {
-    let daemon = connect_all(config, projections, lifecycle).await?;
+    let metrics = Metrics::new().map_err(|error| StartError::Refused(error.to_string()))?;
+    run_with(config, projections, lifecycle, Arc::new(metrics)).await
+}
+
+/// As [`run`], with metrics that the caller looks at as well.
+pub async fn run_with<D: Domain>(
+    config: &Config,
+    projections: Vec<Box<dyn Projection<D>>>,
+    lifecycle: Lifecycle,
+    metrics: Arc<Metrics>,
+) -> Result<End, StartError> {
+    let daemon = connect_all(config, projections, lifecycle, metrics).await?;
     let address = daemon.listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
     tracing::info!(
         http = %address, queues = %config.stream.names.join(","), lock.nodes = config.lock.nodes.len(),
@@ -194,9 +205,8 @@ async fn connect_all<D: Domain>(
     config: &Config,
     projections: Vec<Box<dyn Projection<D>>>,
     lifecycle: Lifecycle,
+    metrics: Arc<Metrics>,
 ) -> Result<Daemon<D>, StartError> {
-    let metrics = Metrics::new().map_err(|error| StartError::Refused(error.to_string()))?;
-    let metrics = Arc::new(metrics);
     let nodes: Vec<String> = (1..=config.lock.nodes.len()).map(connect::node_name).collect();
     metrics.start(&Known {
         queues: &config.stream.names,

@@ -56,6 +56,7 @@ pub struct Metrics {
     handle: PrometheusHandle,
     running: Arc<jobs::Running>,
     process: metrics_process::Collector,
+    muted: bool,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -87,7 +88,12 @@ impl Metrics {
         let handle = recorder.handle();
         let process = metrics_process::Collector::default();
         metrics::with_local_recorder(&recorder, || process.describe());
-        Ok(Self { recorder, handle, running: Arc::default(), process })
+        Ok(Self { recorder, handle, running: Arc::default(), process, muted: false })
+    }
+
+    /// Metrics that record nothing, beside which the others' cost can be measured.
+    pub fn muted() -> Result<Self, BuildError> {
+        Ok(Self { muted: true, ..Self::new()? })
     }
 
     /// Creates the series whose labels are known at start, so that the first event shows as an increase.
@@ -120,15 +126,21 @@ impl Metrics {
     }
 
     fn add<const N: usize>(&self, family: &Family, labels: [(&'static str, &str); N], by: u64) {
-        self.recorder.register_counter(&key(family, labels), &METADATA).increment(by);
+        if !self.muted {
+            self.recorder.register_counter(&key(family, labels), &METADATA).increment(by);
+        }
     }
 
     fn set<const N: usize>(&self, family: &Family, labels: [(&'static str, &str); N], value: f64) {
-        self.recorder.register_gauge(&key(family, labels), &METADATA).set(value);
+        if !self.muted {
+            self.recorder.register_gauge(&key(family, labels), &METADATA).set(value);
+        }
     }
 
     fn change<const N: usize>(&self, family: &Family, labels: [(&'static str, &str); N], by: f64) {
-        self.recorder.register_gauge(&key(family, labels), &METADATA).increment(by);
+        if !self.muted {
+            self.recorder.register_gauge(&key(family, labels), &METADATA).increment(by);
+        }
     }
 
     fn record<const N: usize>(&self, family: &Family, labels: [(&'static str, &str); N], value: f64) {
@@ -136,6 +148,9 @@ impl Metrics {
     }
 
     fn histogram<const N: usize>(&self, family: &Family, labels: [(&'static str, &str); N]) -> Histogram {
+        if self.muted {
+            return Histogram::noop();
+        }
         self.recorder.register_histogram(&key(family, labels), &METADATA)
     }
 }

@@ -124,6 +124,9 @@ impl Metrics {
     /// Jobs of one batch ended, `took` after it started. They are counted together: a job costs a few samples and no look
     /// into the registry.
     pub fn ended(&self, jobs: &[EndedJob<'_>], took: Duration) {
+        if self.muted {
+            return;
+        }
         let mut alike: BTreeMap<(&str, &'static str, OutcomeLabel), Vec<&EndedJob<'_>>> = BTreeMap::new();
         for job in jobs {
             alike.entry((job.queue, job.job_type.unwrap_or(OTHER), job.outcome)).or_default().push(job);

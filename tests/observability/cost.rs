@@ -1,0 +1,146 @@
+//! What metrics cost: the same jobs through the same daemon, in turn with metrics and with metrics that record nothing.
+//!
+//! `make metrics-cost` runs it, in a release build. The jobs wait in the stream before a round starts, so the processor time of
+//! this process in a round is the daemon's alone. It is what a metric takes from the jobs, and far steadier than jobs per
+//! second on a machine that does other things as well; both are printed.
+
+#[allow(dead_code)]
+mod load;
+#[allow(dead_code)]
+#[path = "../suite/world.rs"]
+mod world;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lockkeeper::dev::servers::{Options, Servers, free_port};
+use lockkeeper::domain::shop::Shop;
+use lockkeeper::lifecycle::{Lifecycle, Phase};
+use lockkeeper::metrics::Metrics;
+use lockkeeper::{app, config, projection};
+
+use crate::load::{item, job, push};
+use crate::world::World;
+
+const ROUNDS: usize = 12;
+const ITEMS: usize = 500;
+const JOBS: usize = 20_000;
+
+/// The most that metrics may add to a job's processor time, and so take from the jobs per second.
+const LIMIT: f64 = 0.02;
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--list") {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(compare());
+}
+
+/// One round: processor time per job in microseconds, and jobs per second.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    micros: f64,
+    rate: f64,
+}
+
+async fn compare() {
+    let servers = Servers::start(Options::default()).await.expect("the throwaway servers start");
+    round(&servers, Metrics::new()).await;
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    println!("{JOBS} orders and restocks a round   with metrics               without");
+    for number in 1..=ROUNDS {
+        // Which one goes first changes, so that what grows from round to round hurts both.
+        for is_muted in [number % 2 == 0, number % 2 == 1] {
+            if is_muted {
+                without.push(round(&servers, Metrics::muted()).await);
+            } else {
+                with.push(round(&servers, Metrics::new()).await);
+            }
+        }
+        let told = |round: &Round| format!("{:6.2} µs/job {:7.0} jobs/s", round.micros, round.rate);
+        println!(
+            "round {number:2}                         {}   {}",
+            told(&with[number - 1]),
+            told(&without[number - 1])
+        );
+    }
+    let of = |rounds: &[Round], value: fn(&Round) -> f64| median(rounds.iter().map(value).collect());
+    let (micros, bare) = (of(&with, |round| round.micros), of(&without, |round| round.micros));
+    let (rate, bare_rate) = (of(&with, |round| round.rate), of(&without, |round| round.rate));
+    let pairs: Vec<f64> = with.iter().zip(&without).map(|(with, without)| with.micros / without.micros - 1.0).collect();
+    let cost = median(pairs);
+    println!(
+        "median                           {micros:6.2} µs/job {rate:7.0} jobs/s   {bare:6.2} µs/job {bare_rate:7.0} jobs/s"
+    );
+    println!(
+        "metrics cost {:.2} % of a job's processor time (median of the rounds); at most {:.0} %",
+        cost * 100.0,
+        LIMIT * 100.0
+    );
+    servers.stop().await;
+    assert!(cost < LIMIT, "metrics cost too much");
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
+}
+
+async fn round(servers: &Servers, metrics: Result<Metrics, impl std::fmt::Debug>) -> Round {
+    let mysql = servers.database.url("").trim_end_matches('/').to_owned();
+    let nodes = servers.lock_nodes.iter().map(|node| node.url()).collect();
+    let world = World::on(&mysql, &servers.broker.url(), nodes, servers.folder().clone()).await;
+    let mut redis = world.redis.clone();
+    let mut jobs: Vec<_> = (0..ITEMS)
+        .flat_map(|number| {
+            let key = world.id(number);
+            [item(key.clone()), job("item.allow_sale", key, "{}")]
+        })
+        .collect();
+    jobs.extend((0..JOBS).map(|number| {
+        let item = world.id(number % ITEMS);
+        let data = format!(r#"{{"member_id":1,"lines":[{{"item_id":"{item}","quantity":1}}]}}"#);
+        match number % 4 {
+            0 => job("item.restock", item, r#"{"quantity":3}"#),
+            _ => job("order.place", world.id(format!("order{number}")), &data),
+        }
+    }));
+    for some in jobs.chunks(1000) {
+        push(&mut redis, &world.stream, some).await.expect("XADD");
+    }
+    let mut environment = world.environment();
+    environment.insert("LOCKKEEPER_HTTP_LISTEN".into(), format!("127.0.0.1:{}", free_port().expect("a port")));
+    let flags = std::iter::empty::<(&str, String)>();
+    let config =
+        config::load(None, environment.into_iter(), flags, |path| std::fs::read_to_string(path)).expect("it is right");
+    let lifecycle = Lifecycle::default();
+    let (daemon_lifecycle, metrics) = (lifecycle.clone(), Arc::new(metrics.expect("metrics")));
+    let (since, processor) = (Instant::now(), processor_time());
+    let daemon = tokio::spawn(async move {
+        app::run_with::<Shop>(&config, projection::shop(), daemon_lifecycle, metrics)
+            .await
+            .map_err(|error| error.to_string())
+    });
+    let left = async || {
+        let left: u64 = world.redis_do(&["XLEN", &world.stream]).await;
+        left
+    };
+    while left().await > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (took, used) = (since.elapsed(), processor_time() - processor);
+    lifecycle.advance(Phase::Draining);
+    daemon.await.expect("the daemon's task").expect("it ran");
+    Round { micros: used.as_secs_f64() * 1e6 / jobs.len() as f64, rate: jobs.len() as f64 / took.as_secs_f64() }
+}
+
+/// Processor time of this process so far, of all its threads.
+fn processor_time() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("/proc");
+    let nanos = tasks.flatten().filter_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
+}
