@@ -16,9 +16,13 @@ pub struct Fleet {
     loads: u32,
 }
 
-/// Things are noticed sooner than by default.
-const SETTINGS: [(&str, &str); 2] =
-    [("LOCKKEEPER_STREAM_CLAIM_AFTER_MS", "2000"), ("LOCKKEEPER_DATABASE_TIMEOUT_MS", "3000")];
+/// Things are noticed sooner than by default, and a busy machine is not taken for a lock node that does not answer.
+const SETTINGS: [(&str, &str); 4] = [
+    ("LOCKKEEPER_STREAM_CLAIM_AFTER_MS", "2000"),
+    ("LOCKKEEPER_DATABASE_TIMEOUT_MS", "3000"),
+    ("LOCKKEEPER_LOCK_TTL_MS", "5000"),
+    ("LOCKKEEPER_LOCK_NODE_TIMEOUT_MS", "1000"),
+];
 
 impl Fleet {
     pub async fn start() -> Self {
