@@ -52,7 +52,7 @@ fn alone(jobs: usize) -> f64 {
     let (queues, nodes) = (["jobs".to_owned()], ["redis1", "redis2", "redis3"].map(str::to_owned));
     metrics.start(&Known { queues: &queues, lock_nodes: &nodes, job_types: &["order.place"], ..Known::default() });
     let (short, batches) = (Duration::from_micros(1500), 5_000);
-    let outcome = |number: usize| if number % 4 == 0 { OutcomeLabel::Rejected } else { OutcomeLabel::Applied };
+    let outcome = |number: usize| if number.is_multiple_of(4) { OutcomeLabel::Rejected } else { OutcomeLabel::Applied };
     let job = |number: usize| EndedJob {
         queue: "jobs",
         job_type: Some(if number % 4 < 2 { "order.place" } else { "item.restock" }),
