@@ -298,7 +298,8 @@ STORE = [
           "Should be 0. denied: a grant or password; read_only: a replica; too_many_connections; timeout: a frozen server or "
           "network. Jobs wait, none is burnt.",
           [(rate("lockkeeper_store_errors_total", by=("class",)), "{{class}}"),
-           (rate("lockkeeper_store_commit_unknown_total"), "commit unknown")]),
+           (rate("lockkeeper_store_commit_unknown_total"), "commit unknown"),
+           (rate("lockkeeper_store_went_back_total"), "went back")]),
     graph("Connections", "short", "Used at max for long: raise database.max_connections, or find the slow statements.",
           [(total("lockkeeper_db_pool_connections", by=("state",)), "{{state}}"),
            (total("lockkeeper_db_pool_max_connections"), "max")]),
@@ -325,6 +326,9 @@ PROCESS = [
     graph("State", "short", "Instances by state. paused: somebody sent SIGTSTP; SIGCONT resumes. draining for longer than "
           "drain.timeout_ms: see the drain panels.",
           [(total("lockkeeper_state", by=("state",)), "{{state}}")], stack=True),
+    graph("Intake", "short", "Instances by what their intake does with the streams. Anything but reading while jobs wait: "
+          "follow that state's name to the server that is away.",
+          [(total("lockkeeper_reading_state", by=("state",)), "{{state}}")], stack=True),
     graph("Drain", "short", "Jobs that a drain still waits for, by instance, and what became of jobs. Only while one drains; "
           "the last log line has the summary.",
           [(most("lockkeeper_drain_in_flight_jobs", by=("instance",)), "{{instance}} waits for"),
@@ -337,18 +341,25 @@ PROCESS = [
           [(rate("process_cpu_seconds_total", by=("instance",)), "{{instance}}")]),
     graph("File descriptors", "percentunit", "Share of the limit. Red: connections leak, or the limit is too low.",
           [(f"max by (instance) ({pick('process_open_fds')} / {pick('process_max_fds')})", "{{instance}}")], red=0.8),
+    graph("Retention", "cps", "Old receipts, dead letters and reply streams that are deleted, and looks that failed. Should be 0 "
+          "failures; otherwise the log says why, and what is old stays.",
+          [(rate("lockkeeper_retention_deleted_total", by=("what",)), "{{what}}"),
+           (rate("lockkeeper_retention_failures_total"), "failed")]),
+    graph("Since the last look for what is old", "s", "By the daemon of the fleet that took its turn; empty when [retention] "
+          "keeps everything. Longer than retention.interval_ms: it fails, or nobody takes a turn.",
+          [(f"time() - max({pick('lockkeeper_retention_last_done_timestamp_seconds')})", "last look")]),
     graph("Threads and uptime", "short", "Threads per instance. A changing start time is a restart, which is also marked in "
           "every panel.",
           [(total("process_threads", by=("instance",)), "{{instance}}")]),
     graph("Configuration", "bool_yes_no", "No: the last reload was refused and the old configuration is in force; the log "
           "names the key.",
-          [(f"min by (instance) ({pick('lockkeeper_config_last_reload_successful')})", "{{instance}}")], w=8),
+          [(f"min by (instance) ({pick('lockkeeper_config_last_reload_successful')})", "{{instance}}")]),
     graph("Since the configuration was read", "s", "By start or reload. Differs between instances: some have not been "
           "reloaded.",
-          [(f"time() - {most('lockkeeper_config_last_reload_timestamp_seconds', by=('instance',))}", "{{instance}}")], w=8),
+          [(f"time() - {most('lockkeeper_config_last_reload_timestamp_seconds', by=('instance',))}", "{{instance}}")], w=12),
     graph("Samples that failed", "cps", "Should be 0. What is sampled from that server is absent meanwhile, so its panels have "
           "gaps rather than old values.",
-          [(rate("lockkeeper_metrics_collect_errors_total", by=("source",)), "{{source}}")], w=8),
+          [(rate("lockkeeper_metrics_collect_errors_total", by=("source",)), "{{source}}")], w=12),
 ]
 
 ROWS = [("", HEADER), ("Flow", FLOW), ("Latency", LATENCY), ("Queue", QUEUE), ("Locks", LOCKS), ("Store", STORE),

@@ -17,11 +17,13 @@ pub struct Fleet {
 }
 
 /// Things are noticed sooner than by default, and a busy machine is not taken for a lock node that does not answer.
-const SETTINGS: [(&str, &str); 4] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("LOCKKEEPER_STREAM_CLAIM_AFTER_MS", "2000"),
     ("LOCKKEEPER_DATABASE_TIMEOUT_MS", "3000"),
     ("LOCKKEEPER_LOCK_TTL_MS", "5000"),
     ("LOCKKEEPER_LOCK_NODE_TIMEOUT_MS", "1000"),
+    ("LOCKKEEPER_RETENTION_DEAD_LETTERS_DAYS", "90"),
+    ("LOCKKEEPER_RETENTION_INTERVAL_MS", "1000"),
 ];
 
 impl Fleet {
