@@ -248,7 +248,7 @@ async fn node_is(site: &Site, node: usize, up: f64) {
 }
 
 /// Waits until a daemon holds the lock of some item, on the node that no case restarts, and returns its key.
-async fn lock_is_held(site: &Site) -> String {
+pub async fn lock_is_held(site: &Site) -> String {
     let items = (0..ITEMS).map(|number| format!("lock:item:{}", site.world.id(format!("item{number}"))));
     let items: Vec<String> = items.collect();
     let node = client(&site.servers.lock_nodes[2]);

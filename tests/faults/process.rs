@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 
 use crate::load::Job;
+use crate::locks::lock_is_held;
 use crate::site::Site;
 use crate::world::{PATIENCE, eventually};
 
@@ -48,14 +49,7 @@ pub async fn killed_after_commit(site: &mut Site) {
 pub async fn killed_with_locks(site: &mut Site) {
     site.under_load().await;
     let holder = site.hold_sequence().await;
-    let lock = format!("lock:item:{}", site.world.id("item0"));
-    let client = redis::Client::open(site.world.lock_nodes[0].as_str()).expect("the node's URL");
-    let node = client.get_multiplexed_async_connection().await.expect("the node answers");
-    eventually("a lock is held", async || {
-        let held: u64 = redis::cmd("EXISTS").arg(&lock).query_async(&mut node.clone()).await.ok()?;
-        (held == 1).then_some(())
-    })
-    .await;
+    lock_is_held(site).await;
     site.daemons.remove(0).process.kill();
     drop(holder);
     site.daemon(&[]).await;
