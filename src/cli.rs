@@ -8,7 +8,7 @@ mod operator;
 mod prune;
 mod scheduled;
 mod show;
-mod top;
+pub(crate) mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! `top`: a fleet at a glance, from the `/metrics` of its daemons.
 
-mod exposition;
+pub(crate) mod exposition;
 mod findings;
 mod live;
 mod model;

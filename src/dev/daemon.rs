@@ -1,5 +1,6 @@
 //! Daemons as child processes on throwaway servers.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::cli::top::exposition::Exposition;
 
 use super::servers::{DATABASE, Process, Servers, ServersError, free_port};
 
@@ -56,6 +59,12 @@ impl Daemon {
     /// Where it serves its metrics.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// What it tells on `/metrics`.
+    pub async fn metrics(&self) -> io::Result<Exposition> {
+        let answer = get(self.http, "/metrics").await?;
+        Ok(Exposition::parse(answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)))
     }
 
     /// Kills it as `kill -9` does.
@@ -112,12 +121,15 @@ fn is_port_taken(error: &anyhow::Error) -> bool {
 
 /// Whether `/readyz` says yes.
 async fn is_ready(http: SocketAddr) -> bool {
-    let answer = async {
-        let mut stream = TcpStream::connect(http).await?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status).await?;
-        std::io::Result::Ok(status)
-    };
-    matches!(answer.await.as_ref(), Ok(b"HTTP/1.1 200"))
+    get(http, "/readyz").await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// A whole answer, head and body.
+async fn get(http: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(http).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }

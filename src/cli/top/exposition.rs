@@ -57,6 +57,19 @@ impl Exposition {
     }
 }
 
+/// A quantile out of a histogram's upper bounds and the counts up to them, as Prometheus reckons it; `None` when nothing was
+/// counted.
+pub fn quantile(mut buckets: Vec<(f64, f64)>, quantile: f64) -> Option<f64> {
+    buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let all = buckets.last().map(|(_, count)| *count).filter(|all| *all > 0.0)?;
+    let rank = quantile * all;
+    let at = buckets.iter().position(|(_, count)| *count >= rank)?;
+    let (low, below) = at.checked_sub(1).map_or((0.0, 0.0), |before| buckets[before]);
+    let (high, count) = buckets[at];
+    // Above the last bound nothing is known but that.
+    Some(if high.is_finite() { low + (high - low) * (rank - below) / (count - below).max(1.0) } else { low })
+}
+
 /// `name{label="value",…} value`, perhaps with a time, which nobody here sends.
 fn sample(line: &str) -> Option<Sample> {
     let end_of_name = line.find(['{', ' ', '\t'])?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::exposition::Exposition;
+use super::exposition::{self, Exposition};
 use super::findings::findings;
 use super::view::{Daemon, Jobs, Locks, Node, Projection, Queue, Store, View};
 
@@ -249,15 +249,7 @@ impl Fleet<'_> {
             let more = self.add(|daemon| daemon.increase(&name, &[("le", &le)]).map(|(more, _)| more))?;
             Some((bound, more))
         });
-        let mut buckets: Vec<(f64, f64)> = buckets.collect();
-        buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
-        let all = buckets.last().map(|(_, count)| *count).filter(|all| *all > 0.0)?;
-        let rank = quantile * all;
-        let at = buckets.iter().position(|(_, count)| *count >= rank)?;
-        let (low, below) = at.checked_sub(1).map_or((0.0, 0.0), |before| buckets[before]);
-        let (high, count) = buckets[at];
-        // Above the last bound nothing is known but that.
-        Some(if high.is_finite() { low + (high - low) * (rank - below) / (count - below).max(1.0) } else { low })
+        exposition::quantile(buckets.collect(), quantile)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod about;
 mod contender;
+mod frozen;
 mod locks;
 mod numbers;
 mod peers;
@@ -13,6 +14,7 @@ mod report;
 
 use clap::{Args, Subcommand};
 
+use self::frozen::Frozen;
 use self::locks::Locks;
 use self::numbers::{Ratio, Spread};
 use self::report::Report;
@@ -29,6 +31,8 @@ pub struct Bench {
 enum Scenario {
     /// Acquire and release per second of our locks and of rslock's, on healthy nodes and with one of three frozen
     Locks(Locks),
+    /// Jobs per second of a daemon while one of three lock nodes, or two of five, are frozen
+    Frozen(Frozen),
     /// Run as one contender of a scenario, told on standard input what to do
     #[command(hide = true)]
     Contend,
@@ -38,6 +42,7 @@ enum Scenario {
 pub async fn bench(arguments: Bench) -> anyhow::Result<u8> {
     let (report, json) = match arguments.scenario {
         Scenario::Contend => return locks::contend().await.map(|()| exit::OK),
+        Scenario::Frozen(arguments) => (uninterrupted(frozen::frozen(&arguments)).await?, arguments.json),
         Scenario::Locks(arguments) => (uninterrupted(locks::locks(&arguments)).await?, arguments.json),
     };
     let Some(report) = report else {
