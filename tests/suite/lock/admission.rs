@@ -140,3 +140,26 @@ async fn a_node_that_comes_back_as_something_else_is_barred_until_it_is_mended()
     let () = nodes.0[2].ask(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     until_health(&redlock, 2, NodeHealth::Up).await;
 }
+
+/// What the README gives to an account for lock nodes.
+const RIGHTS: &[&str] =
+    &["-@all", "+ping", "+info", "+config|get", "+set", "+get", "+mget", "+del", "+pexpire", "+eval", "~lock:*"];
+
+#[tokio::test]
+async fn an_account_with_no_more_rights_than_these_locks_extends_and_releases() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
+    assert!(readme.contains(&RIGHTS.join(" ")), "the README names other rights than are tested");
+    let nodes = Nodes::start(1);
+    let () = nodes.0[0].ask(&[&["ACL", "SETUSER", "locker", "on", ">secret"], RIGHTS].concat());
+    let client = redis::Client::open(format!("redis://locker:secret@127.0.0.1:{}", nodes.0[0].port)).expect("a URL");
+    let node = NodeAddress { name: "redis1".into(), client };
+    let redlock = Redlock::start(vec![node], SETTINGS, Arc::new(|_| ())).expect("one node");
+    until_health(&redlock, 0, NodeHealth::Up).await;
+    for names in [&["a"][..], &["a", "b"]] {
+        let mut held = redlock.acquire(&keys(names)).await;
+        assert!(held.results.iter().all(|result| *result == Granted), "{:?}: {:?}", held.results, redlock.nodes());
+        redlock.extend(&mut held.lease).await.expect("it may extend");
+        redlock.release(held.lease);
+        nodes.until_gone("lock:item:a").await;
+    }
+}
