@@ -212,7 +212,9 @@ impl<D: Domain> Daemon<D> {
             End::Overrun | End::Broken | End::Aborted => farewell::abandon(&engine, &broker, &hand).await,
         };
         metrics.drained(DrainOutcome::Abandoned, abandoned);
-        engine.locks.settle(Duration::from_millis(200)).await;
+        // A release that is lost keeps its keys from everyone for a ttl, so a drain waits for the nodes; a second signal is
+        // in a hurry.
+        engine.locks.settle(if end == End::Aborted { ABORT_SETTLES } else { DRAIN_SETTLES }).await;
         // Connections that do not close in time are closed by the end of the process.
         let _ = tokio::time::timeout(Duration::from_millis(200), engine.store.close()).await;
         tokio::select! {
@@ -224,6 +226,10 @@ impl<D: Domain> Daemon<D> {
         end
     }
 }
+
+/// How long the lock nodes may take to answer the last releases.
+const DRAIN_SETTLES: Duration = Duration::from_secs(1);
+const ABORT_SETTLES: Duration = Duration::from_millis(200);
 
 /// How long the last spans may take to be exported at the end of a drain, which nobody should wait for.
 const SPANS_LIMIT: Duration = Duration::from_secs(1);
