@@ -36,7 +36,7 @@ use crate::lock::Redlock;
 use crate::metrics::Metrics;
 use crate::plan::Planned;
 use crate::projection::Projection;
-use crate::store::{Committed, Store, StoreError, Transaction};
+use crate::store::{Committed, Repeat, Store, StoreError, Transaction};
 
 /// What every batch works with.
 pub struct Engine<D: Domain> {
@@ -140,11 +140,18 @@ fn disposition(failure: &StoreError) -> Disposition {
     }
 }
 
+/// How many of its attempts a batch has spent by a failure: one that took seconds is soon a reason to part the jobs, of which
+/// perhaps one alone is held up.
+fn cost(failure: &StoreError) -> u32 {
+    if matches!(failure, StoreError::Repeat(Repeat::LockWait)) { ATTEMPTS.div_ceil(2) } else { 1 }
+}
+
 /// Runs one batch to its end.
 pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> Ended<D> {
     engine.metrics.batch(jobs.len());
     let Locked { locks, mut jobs, mut back, busy } = lock(engine, jobs).await;
     let mut settled = Vec::new();
+    let mut spent = 0;
     for attempt in 1.. {
         if jobs.is_empty() {
             break;
@@ -157,8 +164,9 @@ pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> E
             Err(Failure::LockLost) => Back::LockLost,
             Err(Failure::Store(failure)) => {
                 note(engine, &failure, jobs.len());
+                spent += cost(&failure);
                 match disposition(&failure) {
-                    Disposition::DecideAgain if attempt < ATTEMPTS => {
+                    Disposition::DecideAgain if spent < ATTEMPTS => {
                         tokio::time::sleep(jittered(Duration::from_millis(5) * attempt)).await;
                         continue;
                     }

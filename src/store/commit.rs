@@ -5,7 +5,9 @@
 //! COMMIT. Nothing about the packet depends on an answer, so nobody waits for this process while the row is held.
 
 use super::sql::Sql;
-use super::{Connection, IDLE_IN_TRANSACTION_SECONDS, Outage, StoreError, column};
+use super::{
+    Connection, HOLDER_WAIT_SECONDS, IDLE_IN_TRANSACTION_SECONDS, LOCK_WAIT_SECONDS, Outage, StoreError, column,
+};
 use crate::domain::{AggregateId, EncodedEvent};
 use crate::job::{Fingerprint, JobId};
 
@@ -79,13 +81,15 @@ impl Transaction {
 
     fn statements(&self) -> Sql {
         let mut sql = Sql::new();
-        sql.raw("SET SESSION wait_timeout = ").number(IDLE_IN_TRANSACTION_SECONDS).raw("; START TRANSACTION; ");
+        sql.raw("SET SESSION wait_timeout = ").number(IDLE_IN_TRANSACTION_SECONDS);
+        sql.raw(", innodb_lock_wait_timeout = ").number(LOCK_WAIT_SECONDS).raw("; START TRANSACTION; ");
         sql.append(&self.projections);
         let count = self.events.len() as u64;
         sql.raw("UPDATE event_sequence SET position = LAST_INSERT_ID(position + ")
             .number(count)
             .raw(") WHERE id = 1; ");
-        sql.raw("SET @base = LAST_INSERT_ID() - ").number(count).raw("; ");
+        sql.raw("SET @base = LAST_INSERT_ID() - ").number(count);
+        sql.raw(", SESSION innodb_lock_wait_timeout = ").number(HOLDER_WAIT_SECONDS).raw("; ");
         self.check_heads(&mut sql);
         self.write_receipts(&mut sql);
         self.write_events(&mut sql);

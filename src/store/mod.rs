@@ -35,6 +35,10 @@ const IDLE_IN_TRANSACTION_SECONDS: u32 = 4;
 /// How long a statement waits for a row lock, in seconds.
 const LOCK_WAIT_SECONDS: u32 = 2;
 
+/// The same for whoever holds the sequence row. It is shorter, so that one that waits in vain for somebody else gives the row
+/// up while those behind it still wait for it, and not at the moment in which they all give up.
+const HOLDER_WAIT_SECONDS: u32 = 1;
+
 /// Strict, so that the server refuses what does not fit, rather than cutting it to size.
 const SQL_MODE: &str =
     "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION";
