@@ -265,6 +265,8 @@ async fn watch_over(
     limit: Duration,
 ) -> (End, Drained) {
     let mut broken = tokio::select! {
+        // Asked first: a loop with nothing in hand may have drained before this is polled.
+        biased;
         () = lifecycle.reached(Phase::Draining) => false,
         ended = loops.join_next() => {
             tracing::error!(?ended, "a loop ended that must not end");
@@ -321,3 +323,6 @@ async fn follow_head<D: Domain>(engine: Arc<Engine<D>>, reading: Reading) -> &'s
 fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
+
+#[cfg(test)]
+mod tests;

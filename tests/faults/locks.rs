@@ -114,7 +114,8 @@ pub async fn extension_fails(site: &mut Site) {
     behind_proxies(site).await;
     site.under_load().await;
     let holder = site.hold_sequence().await;
-    lock_is_held(site).await;
+    // It has just begun to wait, under locks that it will have to extend before the wait is over.
+    site.batch_waits().await;
     site.to_nodes[..2].iter().for_each(|proxy| proxy.set(Fault::Stall));
     site.counted(r#"lockkeeper_lock_extensions_total{outcome="no_quorum"}"#, 1.0).await;
     eventually("I7: a batch gives up because its locks ran out", async || {

@@ -183,6 +183,16 @@ impl Site {
         holder
     }
 
+    /// Waits until a batch stands behind a row that somebody else holds.
+    pub async fn batch_waits(&self) {
+        let waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'";
+        eventually("a batch waits for a row", async || {
+            let count = sqlx::raw_sql(waiting).fetch_one(&mut self.root().await).await.expect("the waits are counted");
+            (count.get::<i64, _>(0) > 0).then_some(())
+        })
+        .await;
+    }
+
     pub async fn receipts(&self) -> i64 {
         let count = sqlx::raw_sql("SELECT COUNT(*) FROM receipts").fetch_one(&mut self.root().await).await;
         count.expect("the receipts are counted").get(0)
