@@ -1,0 +1,62 @@
+// A job's two packets: what it reads, and what it writes up to its COMMIT.
+
+import mysql from "mysql2";
+import { eventId, fingerprint, jobBytes } from "./digests.js";
+import { items, order } from "./shop.js";
+
+const text = (value) => mysql.escape(value);
+const bytes = (hex) => `x'${hex}'`;
+const list = (values, write) => values.map(write).join(",");
+
+// Rows of the three questions come in this order.
+export function load(job) {
+  const receipt = `SELECT HEX(fingerprint) AS fingerprint FROM receipts WHERE job_id = ${bytes(jobBytes(job.id))}`;
+  const rows = `SELECT item_id, total_price, is_tax_free, stock, sale_status, version FROM items
+    WHERE item_id IN (${list(items(job), text)})`;
+  const placed = order(job) === null ? "" : `; SELECT 1 FROM orders WHERE order_id = ${text(order(job))}`;
+  return `START TRANSACTION; ${receipt}; ${rows}${placed}`;
+}
+
+// The sequence row keeps all others waiting, so it is taken last and held for no answer of ours.
+export function commit(job, { reason, events }) {
+  const count = events.length;
+  if (count === 0) return `${receipt(job, reason, "NULL", "NULL")}; COMMIT`;
+  return `${models(events)}; UPDATE event_sequence SET position = LAST_INSERT_ID(position + ${count}) WHERE id = 1;
+    ${receipt(job, null, position(count, 0), position(count, count - 1))}; ${append(job, events)}; COMMIT`;
+}
+
+// None of the tables counts rows by itself, so this stays what the sequence row was set to.
+const position = (count, index) => `LAST_INSERT_ID()-${count - 1 - index}`;
+
+function receipt(job, reason, first, last) {
+  const outcome = reason === null ? "applied" : "rejected";
+  return `INSERT INTO receipts (job_id, outcome, reason, first_position, last_position, fingerprint, recorded_at)
+    VALUES (${bytes(jobBytes(job.id))},'${outcome}',${text(reason)},${first},${last},${bytes(fingerprint(job))},UTC_TIMESTAMP(6))`;
+}
+
+function append(job, events) {
+  const metadata = text(JSON.stringify({ job: job.id }));
+  return `INSERT INTO events (position, aggregate_type, aggregate_id, version, event_id, event_type, schema_version, payload,
+    metadata, recorded_at) VALUES ${list(events, ({ kind, id, version, type, payload }, index) =>
+      `(${position(events.length, index)},'${kind}',${text(id)},${version},${bytes(eventId(job.id, index))},'${type}',1,${
+        text(JSON.stringify(payload))},${metadata},UTC_TIMESTAMP(6))`)}`;
+}
+
+const models = (events) => events.map((event) => writers[event.type](event)).join("; ");
+
+const setStock = ({ id, stock, version }) =>
+  `UPDATE items SET stock = ${stock}, version = ${version} WHERE item_id = ${text(id)}`;
+
+const writers = {
+  "item.registered": ({ id, version, payload, total_price }) =>
+    `INSERT INTO items VALUES (${text(id)},${text(payload.name)},${payload.supply_price},${payload.vat},${total_price},${
+      payload.is_tax_free},${payload.stock},'DENY',${payload.member_id},${version})`,
+  "item.sale_allowed": ({ id, version }) =>
+    `UPDATE items SET sale_status = 'ALLOW', version = ${version} WHERE item_id = ${text(id)}`,
+  "item.restocked": setStock,
+  "item.stock_reserved": setStock,
+  "order.placed": ({ id, version, payload }) =>
+    `INSERT INTO orders VALUES (${text(id)},${payload.member_id},${payload.total_price},'PLACED',${version});
+    INSERT INTO order_items VALUES ${list(payload.lines, (line) =>
+      `(${text(id)},${text(line.item_id)},${line.price},${line.quantity},${line.is_tax_free})`)}`,
+};
