@@ -42,10 +42,18 @@ function append(job, events) {
         text(JSON.stringify(payload))},${metadata},UTC_TIMESTAMP(6))`)}`;
 }
 
-const models = (events) => events.map((event) => writers[event.type](event)).join("; ");
+// Events that move stock say what is left then; all of a job's are one statement.
+function models(events) {
+  const moved = events.filter((event) => event.stock !== undefined);
+  const others = events.filter((event) => event.stock === undefined).map((event) => writers[event.type](event));
+  return [...others, ...(moved.length > 0 ? [setStock(moved)] : [])].join("; ");
+}
 
-const setStock = ({ id, stock, version }) =>
-  `UPDATE items SET stock = ${stock}, version = ${version} WHERE item_id = ${text(id)}`;
+function setStock(events) {
+  const cases = (name) => events.map((event) => `WHEN ${text(event.id)} THEN ${event[name]}`).join(" ");
+  const set = (name) => `${name} = CASE item_id ${cases(name)} END`;
+  return `UPDATE items SET ${set("stock")}, ${set("version")} WHERE item_id IN (${list(events, ({ id }) => text(id))})`;
+}
 
 const writers = {
   "item.registered": ({ id, version, payload, total_price }) =>
@@ -53,8 +61,6 @@ const writers = {
       payload.is_tax_free},${payload.stock},'DENY',${payload.member_id},${version})`,
   "item.sale_allowed": ({ id, version }) =>
     `UPDATE items SET sale_status = 'ALLOW', version = ${version} WHERE item_id = ${text(id)}`,
-  "item.restocked": setStock,
-  "item.stock_reserved": setStock,
   "order.placed": ({ id, version, payload }) =>
     `INSERT INTO orders VALUES (${text(id)},${payload.member_id},${payload.total_price},'PLACED',${version});
     INSERT INTO order_items VALUES ${list(payload.lines, (line) =>
