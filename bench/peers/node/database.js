@@ -2,7 +2,7 @@
 
 import mysql from "mysql2/promise";
 import { fingerprint } from "./digests.js";
-import { decide } from "./shop.js";
+import { decide, outcome } from "./shop.js";
 import { commit, load } from "./statements.js";
 
 // Somebody else was faster, or holds what we want: all of it is worth another try, from what is there by then.
@@ -28,11 +28,14 @@ export function database(task) {
     const [[, receipts, rows, placed]] = await connection.query(load(job));
     if (receipts.length > 0) {
       await connection.query("ROLLBACK");
-      if (receipts[0].fingerprint.toLowerCase() !== fingerprint(job)) throw new Error(`id ${job.id} is used for two jobs`);
-      return;
+      const isSame = receipts[0].fingerprint.toLowerCase() === fingerprint(job);
+      if (!isSame) throw new Error(`${job.id} is the id of two jobs`);
+      return "duplicate";
     }
     const byId = new Map(rows.map((row) => [row.item_id.toString(), row]));
-    await connection.query(commit(job, decide(job, { rows: byId, isPlaced: placed?.length > 0 })));
+    const decision = decide(job, { rows: byId, isPlaced: placed?.length > 0 });
+    await connection.query(commit(job, decision));
+    return outcome(decision);
   }
 
   return {
@@ -43,7 +46,7 @@ export function database(task) {
       for (const connection of connections) connection.release();
     },
     retries: () => retries,
-    // Returns once the job is durable, be it by an earlier delivery.
+    // Returns the outcome once it is durable, be it by an earlier delivery.
     async run(job) {
       for (let tries = 1; ; tries++) {
         const connection = await pool.getConnection();

@@ -14,8 +14,8 @@ export const order = ({ type, key }) => (type === "order.place" ? key : null);
 const rejected = (reason) => ({ reason, events: [] });
 const applied = (...events) => ({ reason: null, events });
 
-// Each of these takes the job and what was loaded: the rows of its items by id, and whether its order is there. An event
-// also carries what the read models need beside its payload.
+// Each of these takes the job and what was loaded: the rows of its items by id, and whether its order is there. An
+// event also carries what the read models need beside its payload.
 const decisions = {
   "item.register"({ key, data }, { rows }) {
     if (rows.has(key)) return rejected("item_exists");
@@ -58,8 +58,12 @@ const decisions = {
   },
 };
 
-const itemEvent = (id, item, type, payload) => ({ kind: "item", id, version: (item?.version ?? 0) + 1, type, payload });
+function itemEvent(id, item, type, payload) {
+  return { kind: "item", id, version: (item?.version ?? 0) + 1, type, payload };
+}
 
 export const decide = (job, loaded) => decisions[job.type](job, loaded);
+
+export const outcome = ({ reason }) => (reason === null ? "applied" : "rejected");
 
 export const isKnown = (type) => Object.hasOwn(decisions, type);

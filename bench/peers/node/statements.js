@@ -2,7 +2,7 @@
 
 import mysql from "mysql2";
 import { eventId, fingerprint, jobBytes } from "./digests.js";
-import { items, order } from "./shop.js";
+import { items, order, outcome } from "./shop.js";
 
 const text = (value) => mysql.escape(value);
 const bytes = (hex) => `x'${hex}'`;
@@ -18,29 +18,34 @@ export function load(job) {
 }
 
 // The sequence row keeps all others waiting, so it is taken last and held for no answer of ours.
-export function commit(job, { reason, events }) {
+export function commit(job, decision) {
+  const { events } = decision;
   const count = events.length;
-  if (count === 0) return `${receipt(job, reason, "NULL", "NULL")}; COMMIT`;
+  if (count === 0) return `${receipt(job, decision, "NULL", "NULL")}; COMMIT`;
   return `${models(events)}; UPDATE event_sequence SET position = LAST_INSERT_ID(position + ${count}) WHERE id = 1;
-    ${receipt(job, null, position(count, 0), position(count, count - 1))}; ${append(job, events)}; COMMIT`;
+    ${receipt(job, decision, position(count, 0), position(count, count - 1))}; ${append(job, events)}; COMMIT`;
 }
 
 // None of the tables counts rows by itself, so this stays what the sequence row was set to.
 const position = (count, index) => `LAST_INSERT_ID()-${count - 1 - index}`;
 
-function receipt(job, reason, first, last) {
-  const outcome = reason === null ? "applied" : "rejected";
+function receipt(job, decision, first, last) {
   return `INSERT INTO receipts (job_id, outcome, reason, first_position, last_position, fingerprint, recorded_at)
-    VALUES (${bytes(jobBytes(job.id))},'${outcome}',${text(reason)},${first},${last},${bytes(fingerprint(job))},UTC_TIMESTAMP(6))`;
+    VALUES (${bytes(jobBytes(job.id))},'${outcome(decision)}',${text(decision.reason)},${first},${last},
+    ${bytes(fingerprint(job))},UTC_TIMESTAMP(6))`;
 }
 
 function append(job, events) {
   const metadata = text(JSON.stringify({ job: job.id }));
-  return `INSERT INTO events (position, aggregate_type, aggregate_id, version, event_id, event_type, schema_version, payload,
-    metadata, recorded_at) VALUES ${list(events, ({ kind, id, version, type, payload }, index) =>
-      `(${position(events.length, index)},'${kind}',${text(id)},${version},${bytes(eventId(job.id, index))},'${type}',1,${
-        text(JSON.stringify(payload))},${metadata},UTC_TIMESTAMP(6))`)}`;
+  const row = ({ kind, id, version, type, payload }, index) =>
+    `(${position(events.length, index)},'${kind}',${text(id)},${version},${bytes(eventId(job.id, index))},'${type}',1,
+    ${text(JSON.stringify(payload))},${metadata},UTC_TIMESTAMP(6))`;
+  return `INSERT INTO events (position, aggregate_type, aggregate_id, version, event_id, event_type, schema_version,
+    payload, metadata, recorded_at) VALUES ${list(events, row)}`;
 }
+
+const lineOf = (order, { item_id, quantity, price, is_tax_free }) =>
+  `(${text(order)},${text(item_id)},${price},${quantity},${is_tax_free})`;
 
 // Events that move stock say what is left then; all of a job's are one statement.
 function models(events) {
@@ -57,12 +62,11 @@ function setStock(events) {
 
 const writers = {
   "item.registered": ({ id, version, payload, total_price }) =>
-    `INSERT INTO items VALUES (${text(id)},${text(payload.name)},${payload.supply_price},${payload.vat},${total_price},${
-      payload.is_tax_free},${payload.stock},'DENY',${payload.member_id},${version})`,
+    `INSERT INTO items VALUES (${text(id)},${text(payload.name)},${payload.supply_price},${payload.vat},${total_price},
+    ${payload.is_tax_free},${payload.stock},'DENY',${payload.member_id},${version})`,
   "item.sale_allowed": ({ id, version }) =>
     `UPDATE items SET sale_status = 'ALLOW', version = ${version} WHERE item_id = ${text(id)}`,
   "order.placed": ({ id, version, payload }) =>
     `INSERT INTO orders VALUES (${text(id)},${payload.member_id},${payload.total_price},'PLACED',${version});
-    INSERT INTO order_items VALUES ${list(payload.lines, (line) =>
-      `(${text(id)},${text(line.item_id)},${line.price},${line.quantity},${line.is_tax_free})`)}`,
+    INSERT INTO order_items VALUES ${list(payload.lines, (line) => lineOf(id, line))}`,
 };

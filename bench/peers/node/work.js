@@ -24,12 +24,15 @@ export async function work(task) {
     const lock = await redlock.acquire(keys(job));
     let replied;
     try {
-      await store.run(job);
-      if (task.reply) replied = replies.xadd(task.reply, "MAXLEN", "~", 10_000, "*", "id", job.id, "outcome", "applied");
+      replied = reply(job, await store.run(job));
     } finally {
       await redlock.release(lock);
     }
     await replied;
+  }
+
+  async function reply({ id }, outcome) {
+    if (task.reply) await replies.xadd(task.reply, "MAXLEN", "~", 10_000, "*", "id", id, "outcome", outcome);
   }
 
   const worker = new Worker(
@@ -46,6 +49,7 @@ export async function work(task) {
     { connection: broker(task), concurrency: task.concurrency, removeOnComplete: { count: 0 }, autorun: false },
   );
   worker.on("error", (error) => console.error(`worker: ${error.message}`));
+  // BullMQ tries again.
   worker.on("failed", (job, error) => {
     failures += 1;
     console.error(`job ${job?.id}: ${error.message}`);
