@@ -4,15 +4,17 @@
 //! an older one that shares an aggregate with it; and whatever waits is planned in the end. And a courtesy: an aggregate is
 //! left to others now and then (`tenure`).
 
+mod claims;
 mod tenure;
 
 pub use tenure::Terms;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::domain::{AggregateId, Targets};
 use crate::job::JobId;
+use claims::{Claim, Claims, Number};
 use tenure::Tenures;
 
 /// Bounds of one batch.
@@ -71,36 +73,65 @@ pub struct Planned<T> {
 /// The waiting jobs in their order, and what is in flight.
 #[derive(Debug)]
 pub struct Plan<T> {
-    waiting: BTreeMap<u64, Waiting<T>>,
-    in_flight: HashSet<Claim>,
+    waiting: BTreeMap<u64, Place<T>>,
+    /// How many of them do not know their aggregates yet.
+    unresolved: usize,
+    /// How many of them are to wait until some moment.
+    delayed: usize,
+    claims: Claims,
     /// The job in flight beside which nothing else may be.
     alone: Option<JobId>,
     next_turn: u64,
     tenures: Tenures,
 }
 
-/// What at most one batch in flight holds.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Claim {
-    Aggregate(AggregateId),
-    Job(JobId),
+/// A waiting job's place in the line. Most looks at it end with its claims, so the rest of it is kept apart.
+#[derive(Debug)]
+struct Place<T> {
+    /// Of its id, and of the aggregates that it touches, or of the one that tells which.
+    claims: Box<[Number]>,
+    is_resolved: bool,
+    waiting: Box<Waiting<T>>,
 }
 
-fn claims<'a>(id: JobId, aggregates: &'a [AggregateId]) -> impl Iterator<Item = Claim> + 'a {
+fn claims_of<T>(waiting: &Waiting<T>) -> impl Iterator<Item = Claim> + '_ {
+    let aggregates = match &waiting.targets {
+        Targets::Known(aggregates) => aggregates.as_slice(),
+        Targets::FromStateOf(source) => std::slice::from_ref(source),
+    };
+    claims(waiting.id, aggregates)
+}
+
+fn claims(id: JobId, aggregates: &[AggregateId]) -> impl Iterator<Item = Claim> + '_ {
     std::iter::once(Claim::Job(id)).chain(aggregates.iter().cloned().map(Claim::Aggregate))
 }
 
 impl<T> Plan<T> {
     /// A plan without jobs.
     pub fn new(terms: Terms) -> Self {
-        let (waiting, in_flight) = (BTreeMap::new(), HashSet::new());
-        Self { waiting, in_flight, alone: None, next_turn: 0, tenures: Tenures::new(terms) }
+        Self {
+            waiting: BTreeMap::new(),
+            unresolved: 0,
+            delayed: 0,
+            claims: Claims::default(),
+            alone: None,
+            next_turn: 0,
+            tenures: Tenures::new(terms),
+        }
     }
 
     /// Adds the youngest job.
     pub fn push(&mut self, waiting: Waiting<T>) {
-        self.waiting.insert(self.next_turn, waiting);
+        self.insert(self.next_turn, waiting);
         self.next_turn += 1;
+    }
+
+    fn insert(&mut self, turn: u64, waiting: Waiting<T>) {
+        let claims = claims_of(&waiting).map(|claim| self.claims.enter(claim)).collect();
+        let is_resolved = matches!(waiting.targets, Targets::Known(_));
+        self.unresolved += usize::from(!is_resolved);
+        self.delayed += usize::from(waiting.not_before.is_some());
+        self.waiting.insert(turn, Place { claims, is_resolved, waiting: Box::new(waiting) });
     }
 
     /// Number of waiting jobs.
@@ -110,7 +141,10 @@ impl<T> Plan<T> {
 
     /// Takes every waiting job out, oldest first.
     pub fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
-        std::mem::take(&mut self.waiting).into_values().map(|waiting| waiting.job)
+        (self.unresolved, self.delayed) = (0, 0);
+        let all = std::mem::take(&mut self.waiting);
+        all.values().flat_map(|place| &place.claims).for_each(|claim| self.claims.leave(*claim));
+        all.into_values().map(|place| place.waiting.job)
     }
 
     /// The next batch, oldest job first; empty when nothing can start now.
@@ -123,48 +157,53 @@ impl<T> Plan<T> {
             return Vec::new();
         }
         self.tenures.sweep(now);
-        let mut passed_over: HashSet<Claim> = HashSet::new();
-        let mut aggregates: HashSet<&AggregateId> = HashSet::new();
+        self.claims.look();
         let mut turns = Vec::new();
-        let (mut bytes, mut company) = (0, limits.jobs);
-        for (&turn, waiting) in &self.waiting {
-            let Targets::Known(targets) = &waiting.targets else { break };
-            if turns.len() >= company {
+        let (mut bytes, mut company, mut aggregates) = (0, limits.jobs, 0);
+        for (&turn, place) in &self.waiting {
+            if !place.is_resolved || turns.len() >= company {
                 break;
             }
-            let due = waiting.not_before.is_none_or(|moment| moment <= now);
-            let free = claims(waiting.id, targets).all(|c| !self.in_flight.contains(&c) && !passed_over.contains(&c))
-                && !targets.iter().any(|aggregate| self.tenures.rests(aggregate, now));
-            let fits = turns.is_empty()
-                || (turns.len() < waiting.company
-                    && bytes + waiting.bytes <= limits.bytes
-                    && aggregates.len() + targets.len() <= limits.aggregates);
-            if waiting.alone && due && free {
-                if turns.is_empty() && self.in_flight.is_empty() {
+            let waiting = &place.waiting;
+            let is_free = self.claims.are_free(&place.claims)
+                && waiting.not_before.is_none_or(|moment| moment <= now)
+                && !targets(waiting).iter().any(|aggregate| self.tenures.rests(aggregate, now));
+            if !is_free {
+                self.claims.bar(&place.claims);
+                continue;
+            }
+            if waiting.alone {
+                if turns.is_empty() && self.claims.none_in_flight() {
                     turns.push(turn);
                     self.alone = Some(waiting.id);
                 }
                 break;
             }
-            if due && free && fits {
+            let fits = turns.is_empty()
+                || (turns.len() < waiting.company
+                    && bytes + waiting.bytes <= limits.bytes
+                    && aggregates + targets(waiting).len() <= limits.aggregates);
+            if fits {
                 turns.push(turn);
                 bytes += waiting.bytes;
                 company = company.min(waiting.company);
-                aggregates.extend(targets);
+                aggregates += self.claims.count(&place.claims[1..]);
             } else {
-                passed_over.extend(claims(waiting.id, targets));
+                self.claims.bar(&place.claims);
             }
         }
         turns.into_iter().filter_map(|turn| self.start(turn, now)).collect()
     }
 
     fn start(&mut self, turn: u64, now: Instant) -> Option<Planned<T>> {
-        let Waiting { id, targets, bytes, company, alone, tries, job, .. } = self.waiting.remove(&turn)?;
+        let place = self.waiting.remove(&turn)?;
+        let Waiting { id, targets, bytes, company, alone, tries, job, not_before } = *place.waiting;
+        self.delayed -= usize::from(not_before.is_some());
         let Targets::Known(aggregates) = targets else { return None };
-        for claim in claims(id, &aggregates) {
-            let is_new = self.in_flight.insert(claim.clone());
-            if let (Claim::Aggregate(aggregate), true) = (claim, is_new) {
-                self.tenures.taken(&aggregate, now);
+        self.claims.start(place.claims[0]);
+        for (aggregate, claim) in aggregates.iter().zip(&place.claims[1..]) {
+            if self.claims.start(*claim) {
+                self.tenures.taken(aggregate, now);
             }
         }
         Some(Planned { turn, id, aggregates, bytes, company, alone, tries, job })
@@ -178,14 +217,14 @@ impl<T> Plan<T> {
     /// The job has not ended: it waits again, in its old place.
     pub fn put_back(&mut self, turn: u64, held: &[AggregateId], waiting: Waiting<T>, now: Instant) {
         self.free(waiting.id, held, now, false);
-        self.waiting.insert(turn, waiting);
+        self.insert(turn, waiting);
     }
 
     fn free(&mut self, id: JobId, aggregates: &[AggregateId], now: Instant, done: bool) {
-        for claim in claims(id, aggregates) {
-            let was_held = self.in_flight.remove(&claim);
-            if let (Claim::Aggregate(aggregate), true) = (claim, was_held) {
-                self.tenures.left(&aggregate, now, done);
+        self.claims.end(&Claim::Job(id));
+        for aggregate in aggregates {
+            if self.claims.end(&Claim::Aggregate(aggregate.clone())) {
+                self.tenures.left(aggregate, now, done);
             }
         }
         self.alone.take_if(|alone| *alone == id);
@@ -200,19 +239,19 @@ impl<T> Plan<T> {
     /// The waiting jobs whose aggregates can be looked up now, oldest first, each with the aggregate that its own depend
     /// on: those whose source no older job touches, neither waiting nor in flight, so that what they will find is what
     /// they must go by.
-    pub fn resolvable(&self) -> Vec<(u64, &Waiting<T>, &AggregateId)> {
-        let mut touched: HashSet<&AggregateId> = HashSet::new();
+    pub fn resolvable(&mut self) -> Vec<(u64, &Waiting<T>, &AggregateId)> {
         let mut found = Vec::new();
-        for (&turn, waiting) in &self.waiting {
-            match &waiting.targets {
-                Targets::Known(targets) => touched.extend(targets),
-                Targets::FromStateOf(source) => {
-                    let in_flight = self.in_flight.contains(&Claim::Aggregate(source.clone()));
-                    if touched.insert(source) && !in_flight {
-                        found.push((turn, waiting, source));
-                    }
-                }
+        if self.unresolved == 0 {
+            return found;
+        }
+        self.claims.look();
+        for (&turn, place) in &self.waiting {
+            if let Targets::FromStateOf(source) = &place.waiting.targets
+                && self.claims.are_free(&place.claims[1..])
+            {
+                found.push((turn, &*place.waiting, source));
             }
+            self.claims.bar(&place.claims[1..]);
         }
         found
     }
@@ -220,22 +259,36 @@ impl<T> Plan<T> {
     /// Sets the aggregates of a job that [`Self::resolvable`] named. Call it oldest first: a job whose source turns out to
     /// be touched by an older one, now that the older one's aggregates are known, stays as it is and is named again.
     pub fn resolve(&mut self, turn: u64, aggregates: Vec<AggregateId>) {
-        let Some(Waiting { targets: Targets::FromStateOf(source), .. }) = self.waiting.get(&turn) else { return };
-        let touched = self.waiting.range(..turn).any(|(_, older)| match &older.targets {
-            Targets::Known(targets) => targets.contains(source),
-            Targets::FromStateOf(other) => other == source,
-        });
-        if let (false, Some(waiting)) = (touched, self.waiting.get_mut(&turn)) {
-            waiting.targets = Targets::Known(aggregates);
+        let Some(place) = self.waiting.get(&turn).filter(|place| !place.is_resolved) else { return };
+        let source = &place.claims[1];
+        if self.waiting.range(..turn).any(|(_, older)| older.claims[1..].contains(source)) {
+            return;
+        }
+        if let Some(Place { claims, waiting, .. }) = self.waiting.remove(&turn) {
+            self.unresolved -= 1;
+            self.delayed -= usize::from(waiting.not_before.is_some());
+            self.insert(turn, Waiting { targets: Targets::Known(aggregates), ..*waiting });
+            claims.iter().for_each(|claim| self.claims.leave(*claim));
         }
     }
 
     /// The next moment at which a job that had to wait becomes due, or an aggregate may be taken again. With the moment that
     /// [`Self::next_batch`] was asked for, every waiting job that was not due then has its turn here.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        let jobs = self.waiting.values().filter_map(|waiting| waiting.not_before).filter(|moment| *moment > now).min();
-        let aggregates = if self.waiting.is_empty() { None } else { self.tenures.next_end(now) };
-        jobs.into_iter().chain(aggregates).min()
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let moments = self.waiting.values().filter_map(|place| place.waiting.not_before);
+        let jobs = if self.delayed > 0 { moments.filter(|moment| *moment > now).min() } else { None };
+        jobs.into_iter().chain(self.tenures.next_end(now)).min()
+    }
+}
+
+/// What a job touches that is known to touch it; nothing of any other.
+fn targets<T>(waiting: &Waiting<T>) -> &[AggregateId] {
+    match &waiting.targets {
+        Targets::Known(aggregates) => aggregates,
+        Targets::FromStateOf(_) => &[],
     }
 }
 
