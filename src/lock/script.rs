@@ -55,18 +55,18 @@ const RELEASE_ONE: &str =
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) else return 0 end";
 
 /// The same for many keys, which are read and deleted at once: half the time of a call for each (measured). Lua unpacks
-/// some thousand values at most. A key of another type reads as nil, and is not ours.
+/// some thousand values at most. A key of another type reads as nil, and is not ours. Names take the place of values that
+/// have been looked at, which spares a table.
 const RELEASE: &str = "local keys, token, released = KEYS, ARGV[1], 0
 for first = 1, #keys, 4000 do
-  local values = redis.call('MGET', unpack(keys, first, math.min(first + 3999, #keys)))
-  local mine, count = {}, 0
+  local values, mine = redis.call('MGET', unpack(keys, first, math.min(first + 3999, #keys))), 0
   for i = 1, #values do
     if values[i] == token then
-      count = count + 1
-      mine[count] = keys[first + i - 1]
+      mine = mine + 1
+      values[mine] = keys[first + i - 1]
     end
   end
-  if count > 0 then released = released + redis.call('DEL', unpack(mine)) end
+  if mine > 0 then released = released + redis.call('DEL', unpack(values, 1, mine)) end
 end
 return released";
 
