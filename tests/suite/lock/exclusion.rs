@@ -93,9 +93,13 @@ async fn more_keys_than_one_command_takes_are_decided_each_by_itself() {
             return n";
         assert_eq!(server.ask::<usize>(&["EVAL", endless, "0"]), foreign.len(), "only theirs have no end");
         assert_eq!(server.ask::<usize>(&["DBSIZE"]), keys.len());
+        for lost in [3, 2_000] {
+            let () = server.ask(&["SET", &keys[lost], "theirs"]);
+        }
         redlock.release(held.lease);
         redlock.settle(PATIENCE).await;
-        assert_eq!(server.ask::<usize>(&["DBSIZE"]), foreign.len());
+        assert!([3, 2_000].iter().chain(foreign).all(|key| server.has(&keys[*key])), "what is theirs stays");
+        assert_eq!(server.ask::<usize>(&["DBSIZE"]), foreign.len() + 2);
         let () = server.ask(&["FLUSHALL"]);
     }
 }
