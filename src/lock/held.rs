@@ -50,7 +50,7 @@ impl Redlock {
         if lease.since().elapsed() >= self.settings.hold_limit {
             return Err(ExtendError::HeldTooLong);
         }
-        let mut round = Round::ask(self, Op::Extend, lease.keys().into(), lease.token().clone());
+        let mut round = Round::ask(self, Op::Extend, lease.shared_keys(), lease.token().clone());
         round.collect().await;
         let now = Instant::now();
         let (ttl, elapsed) = (self.settings.ttl, now.duration_since(round.claim.since));
@@ -70,7 +70,7 @@ impl Redlock {
     /// Holds a lease: a task extends it from half of its life on until it is released, runs out, or has been held for
     /// [`hold_limit`](super::Settings::hold_limit). Must be called within a tokio runtime.
     pub fn hold(&self, lease: Lease) -> Held {
-        let (token, keys) = (lease.token().clone(), lease.keys().to_vec());
+        let (token, keys) = (lease.token().clone(), lease.shared_keys());
         let state = State { deadline: lease.deadline(), failure: None };
         let (sender, state) = watch::channel(state);
         let keeper = (!keys.is_empty()).then(|| tokio::spawn(keep(self.clone(), lease, sender)));
@@ -118,7 +118,7 @@ struct State {
 pub struct Held {
     redlock: Redlock,
     token: Arc<str>,
-    keys: Vec<String>,
+    keys: Arc<[String]>,
     state: watch::Receiver<State>,
     keeper: Option<JoinHandle<()>>,
 }
@@ -161,7 +161,7 @@ impl Drop for Held {
         if let Some(keeper) = &self.keeper {
             keeper.abort();
         }
-        self.redlock.send_release(self.token.clone(), std::mem::take(&mut self.keys));
+        self.redlock.send_release(self.token.clone(), self.keys.clone());
     }
 }
 

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 #[must_use = "keys that are not released stay locked until their ttl has passed"]
 pub struct Lease {
     token: Arc<str>,
-    keys: Vec<String>,
+    keys: Arc<[String]>,
     since: Instant,
     deadline: Instant,
 }
 
 impl Lease {
-    pub(super) fn new(token: Arc<str>, keys: Vec<String>, since: Instant, deadline: Instant) -> Lease {
+    pub(super) fn new(token: Arc<str>, keys: Arc<[String]>, since: Instant, deadline: Instant) -> Lease {
         Lease { token, keys, since, deadline }
     }
 
@@ -53,16 +53,17 @@ impl Lease {
     }
 
     pub(super) fn forget(&mut self, keys: &[String]) {
-        let keys: HashSet<&String> = keys.iter().collect();
-        self.keys.retain(|key| !keys.contains(key));
+        let forgotten: HashSet<&String> = keys.iter().collect();
+        self.keys = self.keys.iter().filter(|key| !forgotten.contains(key)).cloned().collect();
     }
 
     pub(super) fn token(&self) -> &Arc<str> {
         &self.token
     }
 
-    pub(super) fn into_parts(self) -> (Arc<str>, Vec<String>) {
-        (self.token, self.keys)
+    /// The keys, to be asked for or kept elsewhere without copying each.
+    pub(super) fn shared_keys(&self) -> Arc<[String]> {
+        self.keys.clone()
     }
 }
 

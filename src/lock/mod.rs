@@ -310,20 +310,19 @@ impl Redlock {
     pub async fn acquire(&self, keys: &[String]) -> Acquisition {
         let mut attempt = Attempt::start(self, keys);
         attempt.collect().await;
-        attempt.conclude(keys)
+        attempt.conclude()
     }
 
     /// Releases a lease on every node and does not wait for them. The requests have their place in each node's order
     /// when this returns, so an acquire after it does not find these keys. What is not ours any more stays untouched.
     pub fn release(&self, lease: Lease) {
-        let (token, keys) = lease.into_parts();
-        self.send_release(token, keys);
+        self.send_release(lease.token().clone(), lease.shared_keys());
     }
 
     /// Releases some keys of a lease, as [`release`](Redlock::release) does all.
     pub fn release_keys(&self, lease: &mut Lease, keys: &[String]) {
         lease.forget(keys);
-        self.send_release(lease.token().clone(), keys.to_vec());
+        self.send_release(lease.token().clone(), keys.into());
     }
 
     /// Waits until the releases queued so far have been answered, `limit` at most. Nodes that are not connected are not
@@ -337,11 +336,11 @@ impl Redlock {
         let _ = timeout(limit, join_all(answers)).await;
     }
 
-    fn send_release(&self, token: Arc<str>, keys: Vec<String>) {
+    fn send_release(&self, token: Arc<str>, keys: Arc<[String]>) {
         if keys.is_empty() {
             return;
         }
-        let claim = Claim { keys: keys.into(), token, since: Instant::now() };
+        let claim = Claim { keys, token, since: Instant::now() };
         for node in self.nodes.iter() {
             node.send(Request::Release { claim: claim.clone() });
         }

@@ -7,29 +7,68 @@ use super::quorum::Vote;
 use redis::{Cmd, Value};
 use std::time::Duration;
 
-/// `SET key token NX PX ttl` for every key. The protected call keeps one key's error from failing all the others.
-const ACQUIRE: &str = "local votes = {}
-for i, key in ipairs(KEYS) do
-  local reply = redis.pcall('SET', key, ARGV[1], 'NX', 'PX', ARGV[2])
-  votes[i] = reply and (reply.err or 1) or 0
+/// `SET key token NX PX ttl` for every key, and 1 where all are granted.
+///
+/// As long as all of a thousand keys are free, one command sets them and one more for each ends its life, which is a
+/// fifth cheaper (measured). The end is a moment of the node's clock, as `PX` makes of it too, because every command that
+/// names a duration is rewritten for the replicas. Lua unpacks some thousand values at most. No key may stay without an
+/// end: what cannot be given one is taken back. Where a key is not free, of whatever type it is, or the account lacks a
+/// right, every key is set by itself. The protected call keeps one key's error from failing all the others.
+const ACQUIRE: &str = "local call, keys, token, ttl = redis.pcall, KEYS, ARGV[1], ARGV[2]
+local now = call('TIME')
+local ends = now[1] and string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) + ttl)
+local function set_all(first, last)
+  local pairs = {}
+  for i = first, last do
+    local place = 2 * (i - first)
+    pairs[place + 1], pairs[place + 2] = keys[i], token
+  end
+  if not ends or call('MSETNX', unpack(pairs)) ~= 1 then return false end
+  for i = first, last do
+    if call('PEXPIREAT', keys[i], ends) ~= 1 then
+      call('DEL', unpack(keys, first, last))
+      return false
+    end
+  end
+  return true
 end
-return votes";
+local votes
+for first = 1, #keys, 1000 do
+  local last = math.min(first + 999, #keys)
+  if not set_all(first, last) then
+    if not votes then
+      votes = {}
+      for i = 1, first - 1 do votes[i] = 1 end
+    end
+    for i = first, last do
+      local reply = call('SET', keys[i], token, 'NX', 'PX', ttl)
+      votes[i] = reply and (reply.err or 1) or 0
+    end
+  elseif votes then
+    for i = first, last do votes[i] = 1 end
+  end
+end
+return votes or 1";
 
 /// Compare and delete: only the holder's own token is removed, never the next holder's.
 const RELEASE_ONE: &str =
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) else return 0 end";
 
 /// The same for many keys, which are read and deleted at once: half the time of a call for each (measured). Lua unpacks
-/// some thousand values at most. A key of another type reads as nil, and is not ours.
-const RELEASE: &str = "local mine = {}
-for first = 1, #KEYS, 4000 do
-  local values = redis.call('MGET', unpack(KEYS, first, math.min(first + 3999, #KEYS)))
+/// some thousand values at most. A key of another type reads as nil, and is not ours. Names take the place of values that
+/// have been looked at, which spares a table.
+const RELEASE: &str = "local keys, token, released = KEYS, ARGV[1], 0
+for first = 1, #keys, 4000 do
+  local values, mine = redis.call('MGET', unpack(keys, first, math.min(first + 3999, #keys))), 0
   for i = 1, #values do
-    if values[i] == ARGV[1] then mine[#mine + 1] = KEYS[first + i - 1] end
+    if values[i] == token then
+      mine = mine + 1
+      values[mine] = keys[first + i - 1]
+    end
   end
+  if mine > 0 then released = released + redis.call('DEL', unpack(values, 1, mine)) end
 end
-for first = 1, #mine, 4000 do redis.call('DEL', unpack(mine, first, math.min(first + 3999, #mine))) end
-return #mine";
+return released";
 
 /// Reset the life of every key that is still ours. A key that is gone is not set again: somebody may have had it since.
 const EXTEND: &str = "local extended = {}
@@ -66,8 +105,10 @@ pub(super) fn release(keys: &[String], token: &str) -> Cmd {
 }
 
 fn call(script: &str, keys: &[String], token: &str) -> Cmd {
-    let mut cmd = redis::cmd("EVAL");
-    cmd.arg(script).arg(keys.len()).arg(keys).arg(token);
+    let size = script.len() + token.len() + keys.iter().map(String::len).sum::<usize>();
+    // The name, the number of keys and the ttl come on top.
+    let mut cmd = Cmd::with_capacity(keys.len() + 5, size + 32);
+    cmd.arg("EVAL").arg(script).arg(keys.len()).arg(keys).arg(token);
     cmd
 }
 
@@ -78,6 +119,10 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    fn granted(keys: usize) -> Self {
+        Self { votes: vec![Vote::Granted; keys], error: None }
+    }
+
     fn refused(keys: usize, error: String) -> Self {
         Self { votes: vec![Vote::Failed; keys], error: Some(error) }
     }
@@ -88,8 +133,10 @@ impl Answer {
 pub(super) fn read(reply: Value, keys: usize) -> Answer {
     let values = match reply {
         Value::Array(values) if values.len() == keys => values,
+        // The script has set every key.
+        Value::Int(1) if keys > 1 => return Answer::granted(keys),
         // The plain command sets its key, or does not.
-        Value::Okay if keys == 1 => vec![Value::Int(1)],
+        Value::Okay if keys == 1 => return Answer::granted(keys),
         Value::Nil if keys == 1 => vec![Value::Int(0)],
         Value::ServerError(error) => return Answer::refused(keys, error.to_string()),
         _ => return Answer::refused(keys, "the reply has another shape than one value per key".into()),
@@ -130,8 +177,15 @@ mod tests {
     }
 
     #[test]
+    fn one_number_grants_every_key_of_many() {
+        let answer = read(Value::Int(1), 2);
+        assert!(answer.votes == [Vote::Granted, Vote::Granted] && answer.error.is_none());
+        assert_eq!(read(Value::Int(1), 1).votes, [Vote::Failed]);
+    }
+
+    #[test]
     fn a_reply_of_another_length_or_kind_is_no_vote_for_anything() {
-        for reply in [Value::Array(vec![Value::Int(1)]), Value::Nil, Value::Okay, Value::Int(1)] {
+        for reply in [Value::Array(vec![Value::Int(1)]), Value::Nil, Value::Okay, Value::Int(2), Value::Int(0)] {
             let answer = read(reply, 2);
             assert_eq!(answer.votes, [Vote::Failed, Vote::Failed]);
             assert!(answer.error.is_some());

@@ -142,23 +142,59 @@ async fn a_node_that_comes_back_as_something_else_is_barred_until_it_is_mended()
 }
 
 /// What the README gives to an account for lock nodes.
-const RIGHTS: &[&str] =
-    &["-@all", "+ping", "+info", "+config|get", "+set", "+get", "+mget", "+del", "+pexpire", "+eval", "~lock:*"];
+const RIGHTS: &[&str] = &[
+    "-@all",
+    "+ping",
+    "+info",
+    "+config|get",
+    "+set",
+    "+msetnx",
+    "+get",
+    "+mget",
+    "+del",
+    "+pexpire",
+    "+pexpireat",
+    "+time",
+    "+eval",
+    "~lock:*",
+];
+
+/// A Redlock that asks one node under an account with these rights.
+async fn with_rights(nodes: &Nodes, rights: &[&str]) -> Redlock {
+    let () = nodes.0[0].ask(&[&["ACL", "SETUSER", "locker", "reset", "on", ">secret"], rights].concat());
+    let client = redis::Client::open(format!("redis://locker:secret@127.0.0.1:{}", nodes.0[0].port)).expect("a URL");
+    let node = NodeAddress { name: "redis1".into(), client };
+    let redlock = Redlock::start(vec![node], SETTINGS, Arc::new(|_| ())).expect("one node");
+    until_health(&redlock, 0, NodeHealth::Up).await;
+    redlock
+}
 
 #[tokio::test]
 async fn an_account_with_no_more_rights_than_these_locks_extends_and_releases() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
     assert!(readme.contains(&RIGHTS.join(" ")), "the README names other rights than are tested");
     let nodes = Nodes::start(1);
-    let () = nodes.0[0].ask(&[&["ACL", "SETUSER", "locker", "on", ">secret"], RIGHTS].concat());
-    let client = redis::Client::open(format!("redis://locker:secret@127.0.0.1:{}", nodes.0[0].port)).expect("a URL");
-    let node = NodeAddress { name: "redis1".into(), client };
-    let redlock = Redlock::start(vec![node], SETTINGS, Arc::new(|_| ())).expect("one node");
-    until_health(&redlock, 0, NodeHealth::Up).await;
+    let redlock = with_rights(&nodes, RIGHTS).await;
     for names in [&["a"][..], &["a", "b"]] {
         let mut held = redlock.acquire(&keys(names)).await;
         assert!(held.results.iter().all(|result| *result == Granted), "{:?}: {:?}", held.results, redlock.nodes());
         redlock.extend(&mut held.lease).await.expect("it may extend");
+        redlock.release(held.lease);
+        nodes.until_gone("lock:item:a").await;
+    }
+}
+
+#[tokio::test]
+async fn an_account_without_the_rights_for_many_keys_at_once_sets_each_and_leaves_none_without_an_end() {
+    let nodes = Nodes::start(1);
+    for missing in ["+msetnx", "+pexpireat", "+time"] {
+        let rights: Vec<&str> = RIGHTS.iter().copied().filter(|right| *right != missing).collect();
+        let redlock = with_rights(&nodes, &rights).await;
+        let held = redlock.acquire(&keys(&["a", "b"])).await;
+        assert_eq!(held.results, [Granted, Granted], "without {missing}: {:?}", redlock.nodes());
+        for key in keys(&["a", "b"]) {
+            assert!(nodes.0[0].ask::<i64>(&["PTTL", &key]) > 0, "without {missing}");
+        }
         redlock.release(held.lease);
         nodes.until_gone("lock:item:a").await;
     }

@@ -74,6 +74,37 @@ async fn a_key_of_another_type_is_busy_and_the_others_are_granted() {
 }
 
 #[tokio::test]
+async fn more_keys_than_one_command_takes_are_decided_each_by_itself() {
+    let nodes = Nodes::start(1);
+    let settings = Settings { node_timeout: PATIENCE, ..SETTINGS };
+    let (redlock, server) = (nodes.redlock_with(settings).await, &nodes.0[0]);
+    let keys: Vec<String> = (0..2_500).map(|key| format!("lock:item:{key:04}")).collect();
+    for foreign in [&[][..], &[0], &[1_700], &[2_499, 5]] {
+        for &key in foreign {
+            let () = server.ask(&["SET", &keys[key], "theirs"]);
+        }
+        let held = redlock.acquire(&keys).await;
+        for (key, result) in held.results.iter().enumerate() {
+            let theirs = foreign.contains(&key);
+            assert_eq!(*result, if theirs { Busy } else { Granted }, "key {key} of {foreign:?}");
+        }
+        let endless = "local n = 0
+            for _, key in ipairs(redis.call('KEYS', '*')) do if redis.call('PTTL', key) < 0 then n = n + 1 end end
+            return n";
+        assert_eq!(server.ask::<usize>(&["EVAL", endless, "0"]), foreign.len(), "only theirs have no end");
+        assert_eq!(server.ask::<usize>(&["DBSIZE"]), keys.len());
+        for lost in [3, 2_000] {
+            let () = server.ask(&["SET", &keys[lost], "theirs"]);
+        }
+        redlock.release(held.lease);
+        redlock.settle(PATIENCE).await;
+        assert!([3, 2_000].iter().chain(foreign).all(|key| server.has(&keys[*key])), "what is theirs stays");
+        assert_eq!(server.ask::<usize>(&["DBSIZE"]), foreign.len() + 2);
+        let () = server.ask(&["FLUSHALL"]);
+    }
+}
+
+#[tokio::test]
 async fn an_acquire_after_a_release_never_finds_the_own_key() {
     let nodes = Nodes::start(3);
     let redlock = nodes.redlock().await;
