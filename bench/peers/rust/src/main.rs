@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod jobs;
 mod limit;
 mod locks;
 mod shop;
@@ -11,6 +12,7 @@ mod task;
 async fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         None | Some("locks") => locks::contend().await,
+        Some("jobs") => jobs::work().await,
         Some("limit") => limit::work().await,
         Some(other) => anyhow::bail!("there is no peer `{other}`"),
     }

@@ -4,27 +4,41 @@ use std::io::{BufRead, BufReader, Stdin, Write, stdin, stdout};
 use std::path::PathBuf;
 
 use anyhow::Context;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// What to do. A peer reads the fields that it needs.
+/// What `limit` is to do.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Task {
-    /// A job per line; who does jobs of a stream has none.
-    pub jobs: Option<PathBuf>,
+pub struct Limit {
+    /// A file with a job per line.
+    pub jobs: PathBuf,
     /// A `mysql://` URL.
     pub database: String,
-    /// How many jobs of a transaction, and connections that send them.
-    #[serde(default = "one")]
+    /// How many jobs a transaction has.
     pub batch: usize,
-    #[serde(default = "one")]
+    /// How many connections send them.
     pub connections: usize,
     /// The form of the statements, `text` or `bulk`; otherwise the best one for the server.
     #[serde(default)]
     pub form: Option<String>,
 }
 
-fn one() -> usize {
-    1
+/// What `jobs` is to do.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Jobs {
+    /// A `mysql://` URL.
+    pub database: String,
+    /// The server with the stream, a `redis://` URL.
+    pub broker: String,
+    pub stream: String,
+    /// The lock nodes.
+    pub nodes: Vec<String>,
+    /// How many jobs are done at the same time.
+    pub concurrency: usize,
+    pub lock_ttl_ms: u64,
+    /// The stream that gets outcomes, if they are wanted.
+    #[serde(default)]
+    pub reply: Option<String>,
 }
 
 /// What was done between `go` and `stop`.
@@ -35,6 +49,8 @@ pub struct Figures {
     pub seconds: f64,
     /// There were no jobs left before it was told to stop.
     pub ran_out: bool,
+    /// Transactions that were rolled back and begun anew.
+    pub retries: u64,
 }
 
 /// The bench's end of the standard streams.
@@ -44,7 +60,7 @@ pub struct Bench {
 
 impl Bench {
     /// Reads the task.
-    pub fn task() -> anyhow::Result<(Bench, Task)> {
+    pub fn task<T: DeserializeOwned>() -> anyhow::Result<(Bench, T)> {
         let mut bench = Bench { input: BufReader::new(stdin()) };
         let task = serde_json::from_str(&bench.line()?).context("the task")?;
         Ok((bench, task))

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use anyhow::bail;
 
-use super::wire::{Bulk, Connection, Statement, Type, query};
+use super::wire::{Bulk, Connection, Type, query};
 use crate::shop::{Done, Item};
 
 const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION time_zone = '+00:00', \
@@ -85,19 +85,34 @@ pub struct Packets {
 pub enum Form {
     /// All statements as text in one packet.
     Text,
-    /// MariaDB's bulk execution of prepared statements, one packet behind the other. Every connection prepares the same
-    /// statements in the same order, so they have the same numbers on each.
-    Bulk(Statements),
+    /// MariaDB's bulk execution of prepared statements, one packet behind the other.
+    Bulk,
 }
 
-/// The statements of [`Form::Bulk`].
+/// The statements of [`Form::Bulk`]; each connection has numbers of its own for them.
 #[derive(Clone, Copy, Debug)]
-pub struct Statements {
-    items: Statement,
-    orders: Statement,
-    order_items: Statement,
-    receipts: Statement,
-    events: Statement,
+pub enum Statement {
+    Items,
+    Orders,
+    OrderItems,
+    Receipts,
+    Events,
+}
+
+impl Statement {
+    /// In the order of their discriminants.
+    const ALL: [Statement; 5] =
+        [Statement::Items, Statement::Orders, Statement::OrderItems, Statement::Receipts, Statement::Events];
+
+    fn text(self) -> String {
+        match self {
+            Statement::Items => format!("{ITEMS}(?,?,?,?,?,?,?,?,?,?){ITEMS_CHANGE}"),
+            Statement::Orders => format!("{ORDERS}(?,?,?,'PLACED',1)"),
+            Statement::OrderItems => format!("{ORDER_ITEMS}(?,?,?,?,?)"),
+            Statement::Receipts => format!("{RECEIPTS}(?,'applied',NULL,@base+?,@base+?,?,UTC_TIMESTAMP(6))"),
+            Statement::Events => format!("{EVENTS}(@base+?,?,?,?,?,?,1,?,?,UTC_TIMESTAMP(6))"),
+        }
+    }
 }
 
 impl Form {
@@ -106,14 +121,12 @@ impl Form {
         connection.run(SESSION)?;
         match wanted.unwrap_or(if connection.is_mariadb { "bulk" } else { "text" }) {
             "text" => Ok(Form::Text),
-            "bulk" => Ok(Form::Bulk(Statements {
-                items: connection.prepare(&format!("{ITEMS}(?,?,?,?,?,?,?,?,?,?){ITEMS_CHANGE}"))?,
-                orders: connection.prepare(&format!("{ORDERS}(?,?,?,'PLACED',1)"))?,
-                order_items: connection.prepare(&format!("{ORDER_ITEMS}(?,?,?,?,?)"))?,
-                receipts: connection
-                    .prepare(&format!("{RECEIPTS}(?,'applied',NULL,@base+?,@base+?,?,UTC_TIMESTAMP(6))"))?,
-                events: connection.prepare(&format!("{EVENTS}(@base+?,?,?,?,?,?,1,?,?,UTC_TIMESTAMP(6))"))?,
-            })),
+            "bulk" => {
+                for statement in Statement::ALL {
+                    connection.prepare(&statement.text())?;
+                }
+                Ok(Form::Bulk)
+            }
             other => bail!("there is no form `{other}`"),
         }
     }
@@ -122,7 +135,7 @@ impl Form {
     pub fn packets(&self, batch: &Batch<'_>) -> anyhow::Result<Packets> {
         let (bytes, answers, answers_until_sequence) = match self {
             Form::Text => text(batch)?,
-            Form::Bulk(statements) => bulk(statements, batch)?,
+            Form::Bulk => bulk(batch)?,
         };
         let (jobs, events) = (batch.jobs.len() as u64, batch.events);
         Ok(Packets { bytes, answers, answers_until_sequence, jobs, events })
@@ -136,11 +149,11 @@ fn sequence(events: u64) -> String {
     )
 }
 
-fn bulk(statements: &Statements, batch: &Batch<'_>) -> anyhow::Result<(Vec<u8>, usize, usize)> {
+fn bulk(batch: &Batch<'_>) -> anyhow::Result<(Vec<u8>, usize, usize)> {
     use Type::{Bytes, Number};
     let mut packets = vec![query("START TRANSACTION")?];
     let types = [Bytes, Bytes, Bytes, Bytes, Bytes, Number, Number, Bytes, Number, Number];
-    let mut rows = Bulk::of(statements.items, &types);
+    let mut rows = Bulk::of(Statement::Items as usize, &types);
     for item in &batch.items {
         rows.bytes(item.id.as_bytes()).bytes(item.name.as_bytes());
         rows.bytes(item.supply_price.to_string().as_bytes()).bytes(item.vat.to_string().as_bytes());
@@ -149,8 +162,8 @@ fn bulk(statements: &Statements, batch: &Batch<'_>) -> anyhow::Result<(Vec<u8>, 
     }
     packets.push(rows.packet()?);
     if batch.orders().next().is_some() {
-        let mut rows = Bulk::of(statements.orders, &[Bytes, Number, Bytes]);
-        let mut line_rows = Bulk::of(statements.order_items, &[Bytes, Bytes, Bytes, Number, Number]);
+        let mut rows = Bulk::of(Statement::Orders as usize, &[Bytes, Number, Bytes]);
+        let mut line_rows = Bulk::of(Statement::OrderItems as usize, &[Bytes, Bytes, Bytes, Number, Number]);
         for order in batch.orders() {
             rows.bytes(order.id.as_bytes()).number(order.member_id).bytes(order.total_price.to_string().as_bytes());
             for line in &order.lines {
@@ -165,13 +178,13 @@ fn bulk(statements: &Statements, batch: &Batch<'_>) -> anyhow::Result<(Vec<u8>, 
     // This packet is of two statements.
     let until_sequence = packets.len() + 1;
 
-    let mut rows = Bulk::of(statements.receipts, &[Bytes, Number, Number, Bytes]);
+    let mut rows = Bulk::of(Statement::Receipts as usize, &[Bytes, Number, Number, Bytes]);
     for (job, first, last) in batch.spans() {
         rows.bytes(&job.id).number(first).number(last).bytes(&job.fingerprint);
     }
     packets.push(rows.packet()?);
     let types = [Number, Bytes, Bytes, Number, Bytes, Bytes, Bytes, Bytes];
-    let mut rows = Bulk::of(statements.events, &types);
+    let mut rows = Bulk::of(Statement::Events as usize, &types);
     for (event, position) in batch.jobs.iter().flat_map(|job| &job.done.events).zip(1..) {
         rows.number(position).bytes(event.aggregate_type.as_bytes()).bytes(event.aggregate_id.as_bytes());
         rows.number(event.version).bytes(&event.event_id).bytes(event.event_type.as_bytes());

@@ -11,7 +11,6 @@ mod wire;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -25,14 +24,14 @@ use sqlx::{Connection as _, Executor as _};
 use self::form::{Batch, Form, Packets};
 use self::wire::Connection;
 use crate::shop::{Item, Job, SELECT_ITEMS, decide};
-use crate::task::{Bench, Figures, Task};
+use crate::task::{Bench, Figures, Limit};
 
 /// How many batches lie ready.
 const AHEAD: usize = 64;
 
 /// Runs as a contender.
 pub async fn work() -> anyhow::Result<()> {
-    let (mut bench, task) = Bench::task()?;
+    let (mut bench, task): (Bench, Limit) = Bench::task()?;
     let options: MySqlConnectOptions = task.database.parse()?;
     let items = items(&options).await?;
     let mut connections = Vec::new();
@@ -96,11 +95,11 @@ async fn items(options: &MySqlConnectOptions) -> anyhow::Result<HashMap<String, 
 
 /// Makes batches of the jobs, for as long as `take` wants them.
 fn make(
-    task: &Task,
+    task: &Limit,
     mut items: HashMap<String, Item>,
     mut take: impl FnMut(&Batch<'_>) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
-    let path: &Path = task.jobs.as_deref().context("the task names no jobs")?;
+    let path = &task.jobs;
     let mut lines = BufReader::new(File::open(path).with_context(|| format!("{}", path.display()))?).lines();
     loop {
         let mut jobs = Vec::with_capacity(task.batch);
@@ -122,11 +121,11 @@ fn send(mut connection: Connection, queue: &Mutex<Receiver<Packets>>, stopped: &
     while !stopped.load(Ordering::Relaxed) {
         // Whoever holds the queue has the turn.
         let turn = queue.lock().map_err(|_| anyhow!("another sender panicked"))?;
-        let Ok(packets) = turn.recv() else {
+        let Ok(mut packets) = turn.recv() else {
             figures.ran_out = true;
             break;
         };
-        connection.send(&packets.bytes)?;
+        connection.send_all(&mut packets.bytes)?;
         for _ in 0..packets.answers_until_sequence {
             connection.done()?;
         }

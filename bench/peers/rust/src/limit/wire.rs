@@ -23,22 +23,23 @@ const UTF8MB4_GENERAL_CI: u8 = 45;
 const MAX_PACKET: u32 = 0x00ff_ffff;
 const MORE_RESULTS: u16 = 8;
 
+/// The command COM_STMT_BULK_EXECUTE.
+const BULK_EXECUTE: u8 = 0xfa;
+
 /// A connection whose account has no password.
 #[derive(Debug)]
 pub struct Connection {
     stream: BufReader<TcpStream>,
     pub is_mariadb: bool,
+    /// The server's numbers of the statements that were prepared, in this order.
+    statements: Vec<[u8; 4]>,
 }
-
-/// A statement that the server has prepared on one connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Statement(pub u32);
 
 impl Connection {
     pub fn open(options: &MySqlConnectOptions) -> anyhow::Result<Connection> {
         let stream = TcpStream::connect((options.get_host(), options.get_port())).context("the database")?;
         stream.set_nodelay(true)?;
-        let mut connection = Connection { stream: BufReader::new(stream), is_mariadb: false };
+        let mut connection = Connection { stream: BufReader::new(stream), is_mariadb: false, statements: Vec::new() };
         let greeting = connection.packet()?;
         // Protocol version 10, and the server's version up to a zero.
         let version = greeting.get(1..).and_then(|rest| rest.split(|byte| *byte == 0).next()).unwrap_or_default();
@@ -76,8 +77,25 @@ impl Connection {
     }
 
     /// Sends packets as they are.
-    pub fn send(&mut self, packets: &[u8]) -> anyhow::Result<()> {
+    fn send(&mut self, packets: &[u8]) -> anyhow::Result<()> {
         Ok(self.stream.get_mut().write_all(packets)?)
+    }
+
+    /// Sends packets at once. Bulk executions get this connection's number of their statement first.
+    pub fn send_all(&mut self, packets: &mut [u8]) -> anyhow::Result<()> {
+        let mut start = 0;
+        while let Some([a, b, c, _, command, id @ ..]) =
+            packets.get_mut(start..).and_then(|rest| rest.first_chunk_mut::<9>())
+        {
+            if *command == BULK_EXECUTE {
+                *id = *self
+                    .statements
+                    .get(u32::from_le_bytes(*id) as usize)
+                    .context("a statement that is not prepared")?;
+            }
+            start += 4 + u32::from_le_bytes([*a, *b, *c, 0]) as usize;
+        }
+        self.send(packets)
     }
 
     /// Reads the answer to a statement that gives no rows.
@@ -111,7 +129,8 @@ impl Connection {
         Ok(())
     }
 
-    pub fn prepare(&mut self, statement: &str) -> anyhow::Result<Statement> {
+    /// Prepares the next statement.
+    pub fn prepare(&mut self, statement: &str) -> anyhow::Result<()> {
         self.send(&framed(0, &[&[0x16], statement.as_bytes()].concat())?)?;
         let packet = self.packet()?;
         let [0, id @ .., _, _, low, high] = *packet.first_chunk::<9>().context("a short answer")? else {
@@ -122,7 +141,8 @@ impl Connection {
         for _ in 0..=parameters {
             self.packet()?;
         }
-        Ok(Statement(u32::from_le_bytes(id)))
+        self.statements.push(id);
+        Ok(())
     }
 
     fn packet(&mut self) -> anyhow::Result<Vec<u8>> {
@@ -166,9 +186,10 @@ pub enum Type {
 pub struct Bulk(Vec<u8>);
 
 impl Bulk {
-    pub fn of(statement: Statement, types: &[Type]) -> Bulk {
-        let mut packet = vec![0xfa];
-        packet.extend_from_slice(&statement.0.to_le_bytes());
+    /// `statement` is the place of a statement among those that every connection has prepared.
+    pub fn of(statement: usize, types: &[Type]) -> Bulk {
+        let mut packet = vec![BULK_EXECUTE];
+        packet.extend_from_slice(&(statement as u32).to_le_bytes());
         // The types are told.
         packet.extend_from_slice(&128u16.to_le_bytes());
         for of in types {
