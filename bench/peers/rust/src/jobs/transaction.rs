@@ -88,14 +88,21 @@ async fn write_models(
     items: &HashMap<String, Item>,
     done: &Done,
 ) -> Result<(), Failure> {
+    let mut update = QueryBuilder::<MySql>::new("UPDATE items SET stock = CASE item_id");
     for item in items.values() {
-        sqlx::query("UPDATE items SET stock = ?, version = ? WHERE item_id = ?")
-            .bind(item.stock)
-            .bind(item.version)
-            .bind(item.id.as_bytes())
-            .execute(&mut **transaction)
-            .await?;
+        update.push(" WHEN ").push_bind(item.id.as_bytes()).push(" THEN ").push_bind(item.stock);
     }
+    update.push(" END, version = CASE item_id");
+    for item in items.values() {
+        update.push(" WHEN ").push_bind(item.id.as_bytes()).push(" THEN ").push_bind(item.version);
+    }
+    update.push(" END WHERE item_id IN (");
+    let mut list = update.separated(",");
+    for item in items.values() {
+        list.push_bind(item.id.as_bytes());
+    }
+    update.push(")");
+    update.build().execute(&mut **transaction).await?;
     let Some(order) = &done.order else { return Ok(()) };
     sqlx::query("INSERT INTO orders (order_id, member_id, total_price, status, version) VALUES (?, ?, ?, 'PLACED', 1)")
         .bind(order.id.as_bytes())

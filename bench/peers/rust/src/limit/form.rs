@@ -1,4 +1,8 @@
 //! A batch as the server gets it, in the two best forms.
+//!
+//! Measured on MariaDB 10.11 for `item.restock`, database CPU per job at 512 jobs per transaction: bulk execution 14.6 us,
+//! LOAD DATA 20.7 (which turns a duplicate key into a warning), prepared statements of 256 rows 22.2, text 22 to 27. MySQL has
+//! no bulk execution.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
