@@ -33,7 +33,9 @@ const AHEAD: usize = 64;
 pub async fn work() -> anyhow::Result<()> {
     let (mut bench, task): (Bench, Limit) = Bench::task()?;
     let options: MySqlConnectOptions = task.database.parse()?;
-    let items = items(&options).await?;
+    let mut reader = MySqlConnection::connect_with(&options).await?;
+    let (items, base) = (items(&mut reader).await?, base(&mut reader).await?);
+    reader.close().await?;
     let mut connections = Vec::new();
     let mut form = None;
     for _ in 0..task.connections {
@@ -48,7 +50,7 @@ pub async fn work() -> anyhow::Result<()> {
     let (announce, announced) = sync_channel(1);
     let maker = thread::spawn(move || {
         let mut made = 0;
-        make(&task, items, |batch| {
+        make(&task, items, base, |batch| {
             let packets = form.packets(batch)?;
             let sent = full.send(packets).is_ok();
             made += 1;
@@ -86,17 +88,22 @@ pub async fn work() -> anyhow::Result<()> {
     bench.done(&figures)
 }
 
-async fn items(options: &MySqlConnectOptions) -> anyhow::Result<HashMap<String, Item>> {
-    let mut connection = MySqlConnection::connect_with(options).await?;
+async fn items(connection: &mut MySqlConnection) -> anyhow::Result<HashMap<String, Item>> {
     let rows = connection.fetch_all(SELECT_ITEMS).await?;
     let items = rows.iter().map(|row| Item::of(row).map(|item| (item.id.clone(), item)));
     items.collect()
+}
+
+/// The position of the last event.
+async fn base(connection: &mut MySqlConnection) -> anyhow::Result<u64> {
+    Ok(sqlx::query_scalar("SELECT position FROM event_sequence WHERE id = 1").fetch_one(connection).await?)
 }
 
 /// Makes batches of the jobs, for as long as `take` wants them.
 fn make(
     task: &Limit,
     mut items: HashMap<String, Item>,
+    mut base: u64,
     mut take: impl FnMut(&Batch<'_>) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let path = &task.jobs;
@@ -109,7 +116,9 @@ fn make(
             let done = decide(job.id, &job.command()?, &mut items)?;
             jobs.push(form::JobRows { id: job.id.into_bytes(), fingerprint: job.fingerprint(), done });
         }
-        if jobs.is_empty() || !take(&Batch::of(jobs, &items))? {
+        let batch = Batch::of(jobs, &items, base);
+        base += batch.events;
+        if batch.events == 0 || !take(&batch)? {
             return Ok(());
         }
     }
@@ -118,9 +127,12 @@ fn make(
 /// Sends batches in turn until it is to stop or none are left.
 fn send(mut connection: Connection, queue: &Mutex<Receiver<Packets>>, stopped: &AtomicBool) -> anyhow::Result<Figures> {
     let mut figures = Figures::default();
-    while !stopped.load(Ordering::Relaxed) {
+    loop {
         // Whoever holds the queue has the turn.
         let turn = queue.lock().map_err(|_| anyhow!("another sender panicked"))?;
+        if stopped.load(Ordering::Relaxed) {
+            break;
+        }
         let Ok(mut packets) = turn.recv() else {
             figures.ran_out = true;
             break;
