@@ -107,7 +107,7 @@ impl Transaction {
         for (index, (aggregate, version)) in self.read_only.iter().enumerate() {
             sql.raw(if index > 0 { " OR " } else { "" });
             sql.raw("(aggregate_type = ").text(aggregate.kind);
-            sql.raw(" AND aggregate_id = ").bytes(aggregate.id.as_bytes());
+            sql.raw(" AND aggregate_id = ").text(&aggregate.id);
             sql.raw(" AND version = ").number(version + 1).raw(")");
         }
         sql.raw("), NULL, 1) WHERE id = 1; ");
@@ -145,7 +145,7 @@ impl Transaction {
         sql.list(self.events.iter().enumerate(), |sql, (index, append)| {
             let event_id = uuid::Uuid::new_v5(&append.job.0, &append.index.to_be_bytes());
             sql.raw("(@base+").number(index as u64 + 1).raw(",").text(append.aggregate.kind);
-            sql.raw(",").bytes(append.aggregate.id.as_bytes()).raw(",").number(append.version);
+            sql.raw(",").text(&append.aggregate.id).raw(",").number(append.version);
             sql.raw(",").bytes(event_id.as_bytes()).raw(",").text(append.event.event_type);
             sql.raw(",").number(append.event.schema_version).raw(",").text(&append.event.payload);
             sql.raw(",").text(&append.metadata).raw(",UTC_TIMESTAMP(6))");

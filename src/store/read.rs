@@ -76,7 +76,7 @@ impl Store {
             sql.raw("SELECT aggregate_id, aggregate_type, '', NULL, MAX(version), NULL, NULL, NULL FROM events ");
             sql.raw("WHERE aggregate_type = ").text(kind).raw(" AND aggregate_id IN (");
             sql.list(members, |sql, (aggregate, ())| {
-                sql.bytes(aggregate.id.as_bytes());
+                sql.text(&aggregate.id);
             });
             sql.raw(") GROUP BY aggregate_type, aggregate_id;");
         }
@@ -102,11 +102,7 @@ impl Store {
             sql.raw(EVENT_COLUMNS).raw("aggregate_type = ").text(kind).raw(" AND (");
             for (index, (aggregate, version)) in members.into_iter().enumerate() {
                 sql.raw(if index > 0 { " OR " } else { "" });
-                sql.raw("(aggregate_id = ")
-                    .bytes(aggregate.id.as_bytes())
-                    .raw(" AND version > ")
-                    .number(version)
-                    .raw(")");
+                sql.raw("(aggregate_id = ").text(&aggregate.id).raw(" AND version > ").number(version).raw(")");
             }
             sql.raw(") ORDER BY aggregate_id, version;");
         }
