@@ -335,7 +335,7 @@ PROCESS = [
            (f"sum by (outcome) (increase({pick('lockkeeper_drain_jobs_total')}[{WINDOW}]))", "{{outcome}}")]),
     graph("Time left to drain", "s", "Below 0: the drain has overrun, and what is in flight is handed to others.",
           [(f"{most('lockkeeper_drain_deadline_timestamp_seconds', by=('instance',))} - time()", "{{instance}}")]),
-    graph("Memory", "bytes", "Resident memory. Grows with stream.prefetch_bytes and batch.cache, and then stays.",
+    graph("Memory", "bytes", "Resident memory. Grows with stream.prefetch_bytes and batch.cache_bytes, and then stays.",
           [(total("process_resident_memory_bytes", by=("instance",)), "{{instance}}")]),
     graph("CPU", "percentunit", "1 is one core. Near the number of cores: add daemons on other machines.",
           [(rate("process_cpu_seconds_total", by=("instance",)), "{{instance}}")]),

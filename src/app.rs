@@ -5,7 +5,6 @@ mod open;
 mod sample;
 mod watch;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -120,7 +119,7 @@ async fn connect_all<D: Domain>(
         .await
         .map_err(|error| StartError::Unavailable(format!("http.listen: {listen} cannot be opened: {error}")))?;
     let max_packet = store.server().await?.max_packet;
-    let cache = Cache::new(NonZeroUsize::new(config.batch.cache as usize).unwrap_or(NonZeroUsize::MIN));
+    let cache = Cache::new(config.batch.cache_bytes as usize);
     let engine = Arc::new(Engine {
         store,
         max_packet,

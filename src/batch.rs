@@ -3,6 +3,7 @@
 //! A batch runs in a task of its own that is never cancelled, so that no statement is dropped half way. Its jobs leave it
 //! settled, with a committed receipt, or they go back to the plan; nothing is acknowledged here.
 
+mod cache;
 mod clock;
 mod decide;
 mod deciding;
@@ -11,7 +12,9 @@ mod incidents;
 mod load;
 mod locks;
 mod newest;
+mod replay;
 mod rows;
+mod snapshot;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,12 +24,13 @@ use ending::{End, ends, settle};
 use locks::{LockLost, Locked, Locks, lock};
 use rows::transaction;
 
+pub use cache::Cache;
 pub use clock::BrokerClock;
 pub use decide::{Decided, ID_REUSED, Known, VERSION_MISMATCH, Verdict, decide};
 pub use deciding::Deciding;
 pub use ending::{Fate, Settled, Told};
 pub use incidents::Incidents;
-pub use load::{Cache, load_sources};
+pub use load::load_sources;
 pub use newest::Newest;
 
 use crate::domain::{AggregateId, Domain};

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::Engine;
 use super::decide::{Decided, Verdict};
+use super::{Engine, snapshot};
 use crate::domain::{AggregateId, Domain};
 use crate::job::{Job, Origin};
 use crate::metrics::OutcomeLabel;
@@ -58,6 +58,13 @@ pub(super) fn transaction<D: Domain>(
         })
         .collect();
     changes.sort_by(|a, b| a.aggregate.cmp(b.aggregate));
+    for change in changes.iter().filter(|change| snapshot::is_due(before(change), change.version)) {
+        let last = transaction.events.iter().rfind(|append| append.aggregate == *change.aggregate);
+        let after = last.map(|append| (change.version, append.event_id()));
+        let taken =
+            after.and_then(|after| snapshot::take::<D>(change.aggregate, after, change.state, &engine.incidents));
+        transaction.snapshots.extend(taken);
+    }
     for projection in &engine.projections {
         let before = transaction.projections.len();
         projection.write(&changes, &mut transaction.projections);
@@ -67,6 +74,11 @@ pub(super) fn transaction<D: Domain>(
         }
     }
     transaction
+}
+
+/// The aggregate's version when the batch began.
+fn before<D: Domain>(change: &Change<'_, D>) -> u64 {
+    change.version - change.events.len() as u64
 }
 
 /// What an event says of where it comes from.

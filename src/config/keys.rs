@@ -73,7 +73,7 @@ pub const KEYS: &[Key] = &[
     key("batch.max_jobs", "Most jobs committed in one transaction"),
     key("batch.max_bytes", "Most bytes of job data in one transaction"),
     key("batch.in_flight", "Batches worked on at the same time"),
-    key("batch.cache", "Aggregate states kept in memory"),
+    key("batch.cache_bytes", "About how many bytes of aggregate states kept in memory"),
     key("batch.decide_timeout_ms", "How long a decision may take before the process ends itself, in ms"),
     key("http.listen", "Address and port of /metrics, /livez and /readyz"),
     key("drain.timeout_ms", "How long work in flight may take to finish after SIGTERM, in ms"),

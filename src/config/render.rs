@@ -82,7 +82,7 @@ fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section>
                 ("max_jobs", Value::from(batch.max_jobs)),
                 ("max_bytes", Value::from(batch.max_bytes)),
                 ("in_flight", Value::from(batch.in_flight)),
-                ("cache", Value::from(batch.cache)),
+                ("cache_bytes", Value::from(batch.cache_bytes)),
                 ("decide_timeout_ms", millis(batch.decide_timeout)),
             ],
         ),

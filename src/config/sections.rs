@@ -173,8 +173,8 @@ pub struct Batch {
     pub max_bytes: u32,
     /// Batches worked on at the same time.
     pub in_flight: u32,
-    /// Aggregate states kept in memory.
-    pub cache: u32,
+    /// About how many bytes of aggregate states are kept in memory.
+    pub cache_bytes: u32,
     /// How long the decision of a batch may take.
     pub decide_timeout: Duration,
 }
@@ -185,7 +185,7 @@ impl Batch {
             max_jobs: layers.count("batch.max_jobs", 1..=10_000),
             max_bytes: layers.bytes("batch.max_bytes", 1_024..=64 << 20),
             in_flight: layers.count("batch.in_flight", 1..=64),
-            cache: layers.count("batch.cache", 1..=10_000_000),
+            cache_bytes: layers.bytes("batch.cache_bytes", 65_536..=1 << 30),
             decide_timeout: layers.millis("batch.decide_timeout_ms", 100..=3_600_000),
         }
     }

@@ -170,9 +170,10 @@ pub struct StockMoved {
 }
 
 /// An item as its events left it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// What it is called.
+    #[serde(with = "shared_text")]
     pub name: Arc<str>,
     /// The price without tax.
     pub supply_price: Money,

@@ -11,6 +11,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 /// Names one aggregate: its type (`item`) and its id (1–128 bytes of text without control characters).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AggregateId {
@@ -128,8 +131,13 @@ pub trait Domain: Send + Sync + 'static {
     type Command: fmt::Debug + Send + Sync + 'static;
     /// Something that happened to one aggregate.
     type Event: Clone + fmt::Debug + PartialEq + Send + Sync + 'static;
-    /// What the events of one aggregate add up to; the default is an aggregate without events.
-    type State: Clone + Default + fmt::Debug + PartialEq + Send + Sync + 'static;
+    /// What the events of one aggregate add up to; the default is an aggregate without events. It is stored as JSON, so that
+    /// a long history need not be read again.
+    type State: Clone + Default + fmt::Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// The version of the states' stored form, from 1. A new number makes the engine forget every stored state and read the
+    /// events instead: it is due whenever the same events add up to another state, or the same state is written in another way.
+    const STATE_SCHEMA: u16;
 
     /// Every aggregate type.
     const AGGREGATES: &'static [&'static str];
@@ -161,6 +169,9 @@ pub trait Domain: Send + Sync + 'static {
 
     /// `state` after `event`.
     fn evolve(state: &mut Self::State, event: &Self::Event);
+
+    /// About how many bytes `state` holds beside its own size, behind pointers. The engine bounds its memory by it.
+    fn weight(state: &Self::State) -> usize;
 
     /// The event's stored form.
     fn encode(event: &Self::Event) -> EncodedEvent;

@@ -132,7 +132,7 @@ pub struct Cancelled {
 }
 
 /// An order as its events left it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// Who ordered.
     pub member_id: u64,
@@ -141,11 +141,13 @@ pub struct Order {
     /// Whether it stands.
     pub status: Status,
     /// What was ordered.
+    #[serde(with = "shared_list")]
     pub lines: Arc<[Line]>,
 }
 
 /// Whether an order stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It stands.
     Placed,

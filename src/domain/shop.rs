@@ -18,6 +18,8 @@ pub use names::Empty;
 pub(super) use fields::{Field, Place, read, shared_list, shared_text};
 pub(super) use names::{events, names};
 
+use serde::{Deserialize, Serialize};
+
 use super::item::{self, Item};
 use super::order::{self, Order};
 use super::{AggregateId, Domain, EncodedEvent, Malformed, NewEvent, Rejection, States, Targets, Undecodable};
@@ -25,6 +27,9 @@ use names::{count, joined};
 
 /// The schema version of every job's data and of every event's payload so far.
 const SCHEMA_VERSION: u16 = 1;
+
+/// What a shared text or list takes beside its bytes: two counts, and what the allocator adds.
+const SHARED: usize = 32;
 
 /// The longest explanation of an event that cannot be decoded, which may quote the event.
 const MAX_PROBLEM_CHARS: usize = 200;
@@ -56,7 +61,8 @@ pub enum Event {
 }
 
 /// What the events of one aggregate add up to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     /// There are no events yet.
     #[default]
@@ -117,6 +123,7 @@ impl Domain for Shop {
     type Event = Event;
     type State = State;
 
+    const STATE_SCHEMA: u16 = 1;
     const AGGREGATES: &'static [&'static str] = &[item::KIND, order::KIND];
     const JOBS: &'static [&'static str] = &joined::<{ count(JOBS) }>(JOBS);
     const EVENTS: &'static [&'static str] = &joined::<{ count(EVENTS) }>(EVENTS);
@@ -170,6 +177,17 @@ impl Domain for Shop {
             Event::Item(event) => item::evolve(before.into_item(), event).map_or(State::Nothing, State::Item),
             Event::Order(event) => order::evolve(before.into_order(), event).map_or(State::Nothing, State::Order),
         };
+    }
+
+    fn weight(state: &State) -> usize {
+        match state {
+            State::Nothing => 0,
+            State::Item(item) => SHARED + item.name.len(),
+            State::Order(order) => {
+                let line = |line: &order::Line| size_of::<order::Line>() + SHARED + line.item_id.len();
+                SHARED + order.lines.iter().map(line).sum::<usize>()
+            }
+        }
     }
 
     fn encode(event: &Event) -> EncodedEvent {

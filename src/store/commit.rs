@@ -1,12 +1,15 @@
 //! The one transaction of a batch, as one packet.
 //!
-//! Order of the statements: read models, which lock rows of this batch's aggregates only; then the sequence row, which
-//! serialises all writers and is therefore taken as late as possible; then the check of the heads, receipts, events and
-//! COMMIT. Nothing about the packet depends on an answer, so nobody waits for this process while the row is held.
+//! Order of the statements: read models and snapshots, which lock rows of this batch's aggregates only; then the sequence
+//! row, which serialises all writers and is therefore taken as late as possible; then the check of the heads, receipts, events
+//! and COMMIT. Nothing about the packet depends on an answer, so nobody waits for this process while the row is held.
+
+use uuid::Uuid;
 
 use super::sql::Sql;
 use super::{
-    Connection, HOLDER_WAIT_SECONDS, IDLE_IN_TRANSACTION_SECONDS, LOCK_WAIT_SECONDS, Outage, StoreError, column,
+    Connection, HOLDER_WAIT_SECONDS, IDLE_IN_TRANSACTION_SECONDS, LOCK_WAIT_SECONDS, Outage, Snapshot, StoreError,
+    column, history,
 };
 use crate::domain::{AggregateId, EncodedEvent};
 use crate::job::{Fingerprint, JobId};
@@ -33,7 +36,7 @@ pub struct Append {
     pub aggregate: AggregateId,
     /// The version it gives to the aggregate; the unique key refuses it when somebody else wrote that version.
     pub version: u64,
-    /// The job that caused it. The event's id is UUIDv5 of the job's id and `index`.
+    /// The job that caused it.
     pub job: JobId,
     /// Its place among the job's events.
     pub index: u32,
@@ -43,11 +46,20 @@ pub struct Append {
     pub metadata: String,
 }
 
+impl Append {
+    /// The event's id: UUIDv5 of the job's id and `index`, so that a job that is run again would give the same.
+    pub fn event_id(&self) -> Uuid {
+        Uuid::new_v5(&self.job.0, &self.index.to_be_bytes())
+    }
+}
+
 /// Everything that a batch commits.
 #[derive(Debug, Default)]
 pub struct Transaction {
     /// Statements of the read models.
     pub projections: Sql,
+    /// Of aggregates that get an event, sorted by aggregate. They are left out of a packet in which they have no room.
+    pub snapshots: Vec<Snapshot>,
     /// One per job that has not had one.
     pub receipts: Vec<Receipt>,
     /// In the order of their jobs.
@@ -72,18 +84,22 @@ impl Transaction {
     /// The transaction's statements. `max_packet` is the server's limit in bytes: a larger packet would cost the
     /// connection, and the server's answer would be that it is gone.
     pub fn packet(&self, max_packet: u64) -> Result<Packet, StoreError> {
-        let packet = self.statements().into_string();
-        if packet.len() as u64 + 1024 > max_packet {
+        let mut packet = self.statements(&self.snapshots);
+        if !fits(&packet, max_packet) && !self.snapshots.is_empty() {
+            packet = self.statements(&[]);
+        }
+        if !fits(&packet, max_packet) {
             return Err(StoreError::Data(format!("{} bytes of statements exceed max_allowed_packet", packet.len())));
         }
-        Ok(Packet(packet))
+        Ok(Packet(packet.into_string()))
     }
 
-    fn statements(&self) -> Sql {
+    fn statements(&self, snapshots: &[Snapshot]) -> Sql {
         let mut sql = Sql::new();
         sql.raw("SET SESSION wait_timeout = ").number(IDLE_IN_TRANSACTION_SECONDS);
         sql.raw(", innodb_lock_wait_timeout = ").number(LOCK_WAIT_SECONDS).raw("; START TRANSACTION; ");
         sql.append(&self.projections);
+        history::write(snapshots, &mut sql);
         let count = self.events.len() as u64;
         sql.raw("UPDATE event_sequence SET position = LAST_INSERT_ID(position + ")
             .number(count)
@@ -143,7 +159,7 @@ impl Transaction {
         sql.raw("INSERT INTO events (position, aggregate_type, aggregate_id, version, event_id, event_type, ");
         sql.raw("schema_version, payload, metadata, recorded_at) VALUES ");
         sql.list(self.events.iter().enumerate(), |sql, (index, append)| {
-            let event_id = uuid::Uuid::new_v5(&append.job.0, &append.index.to_be_bytes());
+            let event_id = append.event_id();
             sql.raw("(@base+").number(index as u64 + 1).raw(",").text(append.aggregate.kind);
             sql.raw(",").text(&append.aggregate.id).raw(",").number(append.version);
             sql.raw(",").bytes(event_id.as_bytes()).raw(",").text(append.event.event_type);
@@ -152,6 +168,11 @@ impl Transaction {
         });
         sql.raw("; ");
     }
+}
+
+/// Whether a packet of `sql` stays below the server's limit, with room for what the protocol adds.
+pub(super) fn fits(sql: &Sql, max_packet: u64) -> bool {
+    sql.len() as u64 + 1024 <= max_packet
 }
 
 impl Connection {

@@ -8,9 +8,10 @@ use sqlx::{Connection, Row, SqlStr};
 use super::{Store, StoreError};
 
 /// Every migration: version, name, statements. A new one is a file and a line here.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "events", include_str!("../../migrations/0001_events.sql")),
     (2, "shop", include_str!("../../migrations/0002_shop.sql")),
+    (3, "snapshots", include_str!("../../migrations/0003_snapshots.sql")),
 ];
 
 /// How far a database's schema is.
@@ -68,6 +69,8 @@ impl Store {
             "START TRANSACTION; \
              INSERT INTO events SELECT * FROM events WHERE 1 = 0; \
              INSERT INTO receipts SELECT * FROM receipts WHERE 1 = 0; \
+             INSERT INTO snapshots SELECT * FROM snapshots WHERE 1 = 0; \
+             UPDATE snapshots SET state = state WHERE 1 = 0; \
              UPDATE event_sequence SET position = position, unchanged = 1 WHERE 1 = 0; {forget}ROLLBACK"
         );
         self.rows(statements, false).await.map(drop)

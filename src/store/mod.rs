@@ -1,13 +1,15 @@
 //! The event store: events, receipts and the sequence row, on MySQL or MariaDB.
 //!
-//! A batch costs three packets at most: [`Store::read`] asks for receipts and heads, [`Store::events_after`] loads what the
-//! cache lacks, and [`Connection::commit`] sends the whole transaction, from START TRANSACTION to COMMIT, as one packet. The
-//! server runs it whether or not this process is still there, so a frozen daemon holds the sequence row only when a
-//! statement failed in between; then the session's own time limit ends the transaction.
+//! A batch costs two packets: [`Store::read`] asks for receipts and heads, and [`Connection::commit`] sends the whole
+//! transaction, from START TRANSACTION to COMMIT, as one packet. The server runs it whether or not this process is still there,
+//! so a frozen daemon holds the sequence row only when a statement failed in between; then the session's own time limit ends the
+//! transaction. In between, [`Store::events_of`] reads what the cache lacks, and for what has a long history
+//! [`Store::snapshots`] is asked first.
 
 mod audit;
 mod commit;
 mod error;
+mod history;
 mod migrate;
 mod prune;
 mod read;
@@ -16,17 +18,20 @@ pub mod sql;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::TryStreamExt;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlRow};
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, MySql, MySqlConnection, Row};
 
 use crate::metrics::Metrics;
 
+pub use audit::StoredSnapshot;
 pub use commit::{Append, Committed, Packet, Receipt, Transaction};
 pub use error::{Conflict, Outage, Repeat, StoreError};
+pub use history::{Past, Snapshot};
 pub use migrate::{MigrateError, SchemaState};
 pub use prune::ReceiptPage;
-pub use read::{Recorded, Snapshot, StoredReceipt};
+pub use read::{Ground, Recorded, StoredReceipt};
 
 /// How long a transaction may sit idle, in seconds, before the server ends it: its daemon is frozen or gone. Together with
 /// [`LOCK_WAIT_SECONDS`] it bounds how long anyone can hold the sequence row.
@@ -146,6 +151,29 @@ impl Connection {
                 drop(self.inner.detach());
                 let text = format!("no answer within {:?}", self.limit);
                 Err(if committing { StoreError::Unknown(text) } else { StoreError::Unavailable(Outage::Timeout, text) })
+            }
+        }
+    }
+
+    /// Sends `statements`, which only read, as one packet and hands each row over as it comes, so that no more than one of them
+    /// is held in memory. The time limit is as in [`Connection::rows`].
+    async fn each(
+        mut self,
+        statements: String,
+        mut take: impl FnMut(&MySqlRow) -> Result<(), StoreError> + Send,
+    ) -> Result<(), StoreError> {
+        let work = async {
+            let mut rows = sqlx::raw_sql(AssertSqlSafe(statements)).fetch(&mut *self.inner);
+            while let Some(row) = rows.try_next().await.map_err(|error| StoreError::classify(error, false))? {
+                take(&row)?;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(self.limit, work).await {
+            Ok(result) => result,
+            Err(_) => {
+                drop(self.inner.detach());
+                Err(StoreError::Unavailable(Outage::Timeout, format!("no answer within {:?}", self.limit)))
             }
         }
     }

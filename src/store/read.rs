@@ -1,4 +1,4 @@
-//! What a batch reads: receipts, heads, events.
+//! What a batch reads first, receipts and heads; and the log as others read it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,9 +7,9 @@ use super::{Store, StoreError, column};
 use crate::domain::AggregateId;
 use crate::job::{Fingerprint, JobId};
 
-/// What the store knows of a batch's jobs and aggregates at one moment.
+/// What a batch of jobs stands on at one moment.
 #[derive(Debug, Default)]
-pub struct Snapshot {
+pub struct Ground {
     /// The receipts of those jobs that have one.
     pub receipts: HashMap<JobId, StoredReceipt>,
     /// The newest version of those aggregates that have events.
@@ -59,7 +59,7 @@ const EVENT_COLUMNS: &str = "SELECT position, aggregate_type, aggregate_id, vers
 
 impl Store {
     /// Reads the receipts of `jobs` and the heads of `aggregates`, in one packet.
-    pub async fn read(&self, jobs: &[JobId], aggregates: &[AggregateId]) -> Result<Snapshot, StoreError> {
+    pub async fn read(&self, jobs: &[JobId], aggregates: &[AggregateId]) -> Result<Ground, StoreError> {
         let mut sql = Sql::new();
         // Every statement has the same eight columns, since the rows of all of them arrive as one list.
         if !jobs.is_empty() {
@@ -81,32 +81,18 @@ impl Store {
             sql.raw(") GROUP BY aggregate_type, aggregate_id;");
         }
         let rows = if sql.is_empty() { vec![] } else { self.rows(sql.into_string(), false).await? };
-        let mut snapshot = Snapshot::default();
+        let mut ground = Ground::default();
         for row in &rows {
             let kind: String = column(row, 1)?;
             if kind.is_empty() {
                 let (job, receipt) = receipt(row)?;
-                snapshot.receipts.insert(job, receipt);
+                ground.receipts.insert(job, receipt);
             } else if let Some((kind, _)) = kinds.get_key_value(kind.as_str()) {
                 let id = text(column(row, 0)?)?;
-                snapshot.heads.insert(AggregateId::new(kind, id), column(row, 4)?);
+                ground.heads.insert(AggregateId::new(kind, id), column(row, 4)?);
             }
         }
-        Ok(snapshot)
-    }
-
-    /// Reads the events of each aggregate after the given version, sorted by aggregate and version.
-    pub async fn events_after(&self, wanted: &[(AggregateId, u64)]) -> Result<Vec<Recorded>, StoreError> {
-        let mut sql = Sql::new();
-        for (kind, members) in by_kind(wanted.iter().map(|(aggregate, version)| (aggregate, *version))) {
-            sql.raw(EVENT_COLUMNS).raw("aggregate_type = ").text(kind).raw(" AND (");
-            for (index, (aggregate, version)) in members.into_iter().enumerate() {
-                sql.raw(if index > 0 { " OR " } else { "" });
-                sql.raw("(aggregate_id = ").text(&aggregate.id).raw(" AND version > ").number(version).raw(")");
-            }
-            sql.raw(") ORDER BY aggregate_id, version;");
-        }
-        self.recorded(sql).await
+        Ok(ground)
     }
 
     /// Reads up to `limit` events from position `after` on, in order.
@@ -159,7 +145,7 @@ impl Store {
     }
 }
 
-fn by_kind<'a, T>(
+pub(super) fn by_kind<'a, T>(
     aggregates: impl Iterator<Item = (&'a AggregateId, T)>,
 ) -> BTreeMap<&'static str, Vec<(&'a AggregateId, T)>> {
     let mut kinds: BTreeMap<&'static str, Vec<(&AggregateId, T)>> = BTreeMap::new();
@@ -188,11 +174,11 @@ pub(super) fn job_id(row: &sqlx::mysql::MySqlRow) -> Result<JobId, StoreError> {
     Ok(JobId(uuid::Uuid::from_bytes(sixteen(column(row, 0)?)?)))
 }
 
-fn sixteen(bytes: Vec<u8>) -> Result<[u8; 16], StoreError> {
+pub(super) fn sixteen(bytes: Vec<u8>) -> Result<[u8; 16], StoreError> {
     bytes.try_into().map_err(|_| damaged("a 16-byte column has another length"))
 }
 
-fn text(bytes: Vec<u8>) -> Result<String, StoreError> {
+pub(super) fn text(bytes: Vec<u8>) -> Result<String, StoreError> {
     String::from_utf8(bytes).map_err(|_| damaged("an aggregate id is not UTF-8"))
 }
 

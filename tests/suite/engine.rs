@@ -3,7 +3,6 @@
 
 mod leases;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -30,6 +29,7 @@ impl Domain for Counter {
     type Event = u64;
     type State = u64;
 
+    const STATE_SCHEMA: u16 = 1;
     const AGGREGATES: &'static [&'static str] = &["counter"];
     const JOBS: &'static [&'static str] = &["counter.add", "counter.panic"];
     const EVENTS: &'static [&'static str] = &["counter.added"];
@@ -67,6 +67,10 @@ impl Domain for Counter {
     fn evolve(state: &mut u64, event: &u64) {
         // A negative number of the second writer takes everything back.
         *state = if *event == 0 { 0 } else { *state + event };
+    }
+
+    fn weight(_: &u64) -> usize {
+        0
     }
 
     fn encode(event: &u64) -> EncodedEvent {
@@ -114,7 +118,7 @@ fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'static) 
         max_packet: 1 << 24,
         locks: Redlock::start(nodes(world), settings, Arc::new(|_| {})).expect("one node"),
         projections: vec![Box::new(InBetween { times: AtomicUsize::new(0), act: Box::new(act) })],
-        cache: Cache::new(NonZeroUsize::MIN),
+        cache: Cache::new(1),
         clock: BrokerClock::default(),
         metrics: Arc::new(Metrics::new().expect("metrics")),
         incidents: Incidents::default(),

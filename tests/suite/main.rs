@@ -26,6 +26,7 @@ mod prune;
 mod recovery;
 mod scheduled;
 mod shop;
+mod snapshots;
 mod startup;
 mod top;
 mod world;

@@ -1,5 +1,6 @@
 //! How the daemon starts, or says why it does not.
 
+use crate::hold::restock;
 use crate::world::{World, lockkeeper};
 
 #[tokio::test]
@@ -120,4 +121,38 @@ async fn a_missing_grant_is_exit_77_and_named() {
         assert!(output.contains("INSERT") && output.contains("events"), "{command} does not name the grant: {output}");
         assert!(!output.contains("canary"), "a password is in the output: {output}");
     }
+}
+
+#[tokio::test]
+async fn the_grants_that_the_readme_names_are_enough_and_one_fewer_is_too_few() {
+    let world = World::new().await;
+    let mut root = world.sql().await;
+    let database = world.database.rsplit('/').next().unwrap_or_default().to_owned();
+    let account = format!("'daemon_{}'@'127.0.0.1'", world.prefix);
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
+    let grants = readme.lines().filter(|line| line.starts_with("GRANT ") && line.ends_with("TO 'lockkeeper'@'%';"));
+    let grants =
+        grants.map(|line| line.replace(" lockkeeper.", &format!(" {database}.")).replace("'lockkeeper'@'%'", &account));
+    let create = format!("CREATE USER {account} IDENTIFIED BY 'canary'; {}", grants.collect::<String>());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut root).await.expect("an account with the README's grants");
+    let server = world.database.split('@').nth(1).expect("user@host");
+    let mut environment = world.environment();
+    environment.insert("DATABASE_URL".into(), format!("mysql://daemon_{}:canary@{server}", world.prefix));
+    environment.insert("LOCKKEEPER_DATABASE_MIGRATE".into(), "false".into());
+    let (code, output) = lockkeeper(&["check"], &environment).await;
+    assert_eq!(code, Some(0), "{output}");
+    let url = environment["DATABASE_URL"].clone();
+    let _daemon = world.daemon(&[("DATABASE_URL", &url), ("LOCKKEEPER_DATABASE_MIGRATE", "false")]).await;
+    let (pen, order) = (world.id("pen"), world.id("order"));
+    world.item_on_sale(&pen, 1).await;
+    restock(&world, &pen, 300).await;
+    let data = format!(r#"{{"member_id":1,"lines":[{{"item_id":"{pen}","quantity":1}}]}}"#);
+    assert_eq!(world.outcome("order.place", &order, &data).await, "applied");
+    assert_eq!(world.outcome("order.cancel", &order, r#"{"reason":"r"}"#).await, "applied");
+    assert_eq!(world.store.snapshots_from(None, 10).await.expect("the snapshots").len(), 1);
+
+    let revoke = format!("REVOKE UPDATE ON {database}.snapshots FROM {account}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(revoke)).execute(&mut root).await.expect("one grant fewer");
+    let (code, output) = lockkeeper(&["check"], &environment).await;
+    assert!(code == Some(77) && output.contains("UPDATE") && output.contains("snapshots"), "{code:?} {output}");
 }

@@ -50,11 +50,11 @@ fn unknown_names_come_with_the_nearest_one() {
 #[test]
 fn a_file_that_is_no_toml_is_one_problem_and_hides_none_in_the_environment() {
     let file = Some("[database]\nurl = mysql://shop:canary@db/shop\n");
-    let printed = problems(file, &[("LOCKKEEPER_BATCH_CACHE", "-1")], &[]);
+    let printed = problems(file, &[("LOCKKEEPER_BATCH_IN_FLIGHT", "-1")], &[]);
     assert!(printed.starts_with("the file: line 2: "), "{printed}");
     assert!(
         printed.ends_with(
-            "batch.cache (from LOCKKEEPER_BATCH_CACHE): must be a whole number from 1 to 10000000, not `-1`"
+            "batch.in_flight (from LOCKKEEPER_BATCH_IN_FLIGHT): must be a whole number from 1 to 64, not `-1`"
         )
     );
     assert_eq!(printed.lines().count(), 2, "{printed}");

@@ -6,6 +6,7 @@
 mod log;
 mod models;
 mod shop;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 
@@ -17,8 +18,9 @@ use comfy_table::{Table, presets};
 use self::log::Log;
 use self::models::{TABLES, Tables};
 use self::shop::ShopFold;
+use self::snapshots::Snapshots;
 use crate::job::JobId;
-use crate::store::{Recorded, Store, StoreError, StoredReceipt};
+use crate::store::{Recorded, Store, StoreError, StoredReceipt, StoredSnapshot};
 
 /// Rows per query.
 const PAGE: u32 = 2000;
@@ -88,12 +90,13 @@ impl Problems {
     }
 }
 
-/// All checks, as far as the data has been seen. Receipts come first, then events in the order of their positions, then
-/// the rows of the read models.
+/// All checks, as far as the data has been seen. Receipts and snapshots come first, then events in the order of their
+/// positions, then the rows of the read models.
 #[derive(Debug, Default)]
 struct Checks {
     log: Log,
     shop: ShopFold,
+    snapshots: Snapshots,
 }
 
 impl Checks {
@@ -101,9 +104,15 @@ impl Checks {
         self.log.receipt(job, receipt);
     }
 
+    fn snapshot(&mut self, snapshot: StoredSnapshot) {
+        self.snapshots.stored(snapshot);
+    }
+
     fn event(&mut self, event: &Recorded) {
         self.log.event(event);
-        self.shop.event(event);
+        if let Some((aggregate, version, state)) = self.shop.event(event) {
+            self.snapshots.reached(&aggregate, version, state);
+        }
     }
 
     /// The read models as they should be.
@@ -115,6 +124,7 @@ impl Checks {
         let mut lines = self.log.finish(sequence, pushed);
         lines.extend(self.shop.finish());
         lines.push(tables.finish());
+        lines.push(self.snapshots.finish());
         Audit { lines }
     }
 }
@@ -129,6 +139,14 @@ pub async fn audit(store: &Store, pushed: Option<&HashSet<JobId>>) -> Result<Aud
         let Some((last, _)) = page.last() else { break };
         after = Some(*last);
         page.into_iter().for_each(|(job, receipt)| checks.receipt(job, receipt));
+    }
+    let mut after: Option<(String, String)> = None;
+    loop {
+        let from = after.as_ref().map(|(kind, id)| (kind.as_str(), id.as_str()));
+        let page = store.snapshots_from(from, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some((last.aggregate_type.clone(), last.aggregate_id.clone()));
+        page.into_iter().for_each(|snapshot| checks.snapshot(snapshot));
     }
     let mut position = 0;
     loop {

@@ -32,17 +32,18 @@ struct Count {
 }
 
 impl ShopFold {
-    pub fn event(&mut self, recorded: &Recorded) {
+    /// The aggregate of the event, and its version and state after it.
+    pub fn event(&mut self, recorded: &Recorded) -> Option<(AggregateId, u64, &State)> {
         let Recorded { position, aggregate_type, aggregate_id, version, .. } = recorded;
         let Some(kind) = Shop::AGGREGATES.iter().find(|kind| **kind == *aggregate_type) else {
             self.unreadable.push(format!("event {position}: the shop has no {aggregate_type}"));
-            return;
+            return None;
         };
         let event = match Shop::decode(&recorded.event_type, recorded.schema_version, &recorded.payload) {
             Ok(event) => event,
             Err(error) => {
                 self.unreadable.push(format!("event {position}: {error}"));
-                return;
+                return None;
             }
         };
         let aggregate = AggregateId::new(kind, aggregate_id.as_str());
@@ -55,9 +56,10 @@ impl ShopFold {
                 self.standing.remove(&aggregate.id);
             }
         }
-        let (head, state) = self.states.entry(aggregate).or_default();
+        let (head, state) = self.states.entry(aggregate.clone()).or_default();
         *head = *version;
         Shop::evolve(state, &event);
+        Some((aggregate, *version, state))
     }
 
     fn count(&mut self, id: &Arc<str>, event: &item::Event) {

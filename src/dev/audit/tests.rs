@@ -7,6 +7,8 @@ const PEN: &str = r#"{"name":"Pen","supply_price":"1.000","vat":"0.100","is_tax_
 const PLACED: &str = r#"{"member_id":9,"total_price":"3.300","lines":[{"item_id":"pen","quantity":3,"price":"1.100","is_tax_free":false}]}"#;
 const MOVED: &str = r#"{"order_id":"o1","quantity":3}"#;
 
+const PEN_WITH_TWO: &str = r#"{"item":{"name":"Pen","supply_price":"1.000","vat":"0.100","is_tax_free":false,"is_on_sale":true,"stock":2,"member_id":7}}"#;
+
 /// All that an audit reads.
 #[derive(Clone)]
 struct Data {
@@ -14,6 +16,7 @@ struct Data {
     receipts: Vec<(JobId, StoredReceipt)>,
     events: Vec<Recorded>,
     rows: [Vec<Row>; 3],
+    snapshots: Vec<StoredSnapshot>,
     sequence: u64,
 }
 
@@ -21,6 +24,12 @@ type Row = models::Row;
 
 fn job(number: u128) -> JobId {
     JobId(uuid::Uuid::from_u128(number))
+}
+
+fn snapshot(aggregate: &str, version: u64, state: &str) -> StoredSnapshot {
+    let (kind, id) = aggregate.split_once('/').unwrap();
+    let (aggregate_type, aggregate_id) = (kind.to_owned(), id.to_owned());
+    StoredSnapshot { aggregate_type, aggregate_id, version, schema_version: 1, state: state.into() }
 }
 
 fn row(text: &str) -> Row {
@@ -38,6 +47,7 @@ fn sound() -> Data {
             vec![row("o1|9|3.300|PLACED|1")],
             vec![row("o1|pen|1.100|3|0")],
         ],
+        snapshots: vec![snapshot("item/pen", 3, PEN_WITH_TWO)],
         sequence: 5,
     };
     data.receive(1, "applied", Some((1, 1)));
@@ -80,6 +90,7 @@ impl Data {
     fn audit(self) -> Audit {
         let mut checks = Checks::default();
         self.receipts.into_iter().for_each(|(job, receipt)| checks.receipt(job, receipt));
+        self.snapshots.into_iter().for_each(|snapshot| checks.snapshot(snapshot));
         self.events.iter().for_each(|event| checks.event(event));
         let mut tables = checks.tables();
         for (table, rows) in TABLES.iter().zip(self.rows) {
@@ -111,12 +122,13 @@ fn id(number: u128) -> String {
 fn a_sound_shop_passes() {
     let audit = sound().audit();
     assert!(audit.passed(), "{audit}");
-    assert_eq!(audit.lines.len(), 7);
+    assert_eq!(audit.lines.len(), 8);
 }
 
 #[test]
 fn an_empty_shop_passes() {
-    let data = Data { pushed: HashSet::new(), receipts: vec![], events: vec![], rows: Default::default(), sequence: 0 };
+    let (pushed, rows) = (HashSet::new(), Default::default());
+    let data = Data { pushed, receipts: vec![], events: vec![], rows, snapshots: vec![], sequence: 0 };
     assert!(data.audit().passed());
 }
 
@@ -209,6 +221,7 @@ fn positions_are_dense_and_in_commit_order() {
 fn no_item_is_oversold_even_when_it_is_restocked_later() {
     let damage = |data: &mut Data| {
         data.events[0].payload = PEN.replace("\"stock\":5", "\"stock\":2").into();
+        data.snapshots.clear();
         data.rows[0][0][6] = "2".to_owned();
     };
     assert_fails(damage, "no item oversold: order o1 took 3 of pen with 2 left");
@@ -219,6 +232,7 @@ fn what_orders_hold_and_what_is_left_is_what_was_supplied() {
     let line = "stock + reserved = registered + restocked";
     let half_reserved = |data: &mut Data| {
         data.events[3].payload = MOVED.replace('3', "2").into();
+        data.snapshots.clear();
         data.rows[0][0][6] = "5".to_owned();
     };
     assert_fails(half_reserved, &format!("{line}: pen: 5 in stock + 3 reserved, but 7 supplied"));
@@ -268,6 +282,22 @@ fn every_column_of_a_read_model_counts() {
             assert_eq!(failed.len(), 1);
         }
     }
+}
+
+#[test]
+fn snapshots_equal_the_fold_up_to_their_version() {
+    let line = "snapshots = fold up to their version";
+    let one = |stored| move |data: &mut Data| data.snapshots = vec![stored];
+    let more = PEN_WITH_TWO.replace("\"stock\":2", "\"stock\":4");
+    assert_fails(one(snapshot("item/pen", 3, &more)), &format!("{line}: item/pen v3 is not what its events add up to"));
+    assert_eq!(failing(one(snapshot("item/pen", 4, &more))), [""; 0]);
+    let gone = format!("{line}: item/pen v9 is of an event that is not there");
+    assert_fails(one(snapshot("item/pen", 9, PEN_WITH_TWO)), &gone);
+    assert_fails(one(snapshot("stock/pen", 3, PEN_WITH_TWO)), &format!("{line}: stock/pen: the shop has no stock"));
+    let damaged = failing(one(snapshot("item/pen", 3, "{")));
+    assert!(damaged[0].starts_with(&format!("{line}: item/pen v3: EOF")), "{damaged:?}");
+    let of_another_schema = StoredSnapshot { schema_version: 9, ..snapshot("item/pen", 3, "{") };
+    assert_eq!(failing(one(of_another_schema)), [""; 0]);
 }
 
 #[test]

@@ -42,6 +42,25 @@ fn every_stored_event_is_read_and_written_as_ever() {
     assert_eq!(golden, Shop::EVENTS);
 }
 
+/// Every kind of state as it is stored. When a line here has to change, [`Shop::STATE_SCHEMA`] has to be a new number.
+const GOLDEN_STATES: &[&str] = &[
+    r#""nothing""#,
+    r#"{"item":{"name":"Pen","supply_price":"1.000","vat":"0.100","is_tax_free":false,"is_on_sale":true,"stock":4,"member_id":7}}"#,
+    r#"{"order":{"member_id":9,"total_price":"2.200","status":"placed","lines":[{"item_id":"pen","quantity":2,"price":"1.100","is_tax_free":true}]}}"#,
+    r#"{"order":{"member_id":9,"total_price":"0.000","status":"cancelled","lines":[]}}"#,
+];
+
+#[test]
+fn every_stored_state_is_read_and_written_as_ever() {
+    assert_eq!(Shop::STATE_SCHEMA, 1);
+    for json in GOLDEN_STATES {
+        let state: State = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&state).unwrap(), *json);
+    }
+    let stranger = GOLDEN_STATES[1].replace(r#""stock":4,"#, "");
+    assert!(serde_json::from_str::<State>(&stranger).is_err(), "no field is made up");
+}
+
 #[test]
 fn the_lists_are_complete_and_hold_no_name_twice() {
     assert_eq!(Shop::AGGREGATES, ["item", "order"]);
@@ -269,6 +288,22 @@ proptest! {
         prop_assert!(Shop::EVENTS.contains(&stored.event_type));
         let read = Shop::decode(stored.event_type, stored.schema_version, stored.payload.as_bytes());
         prop_assert_eq!(read, Ok(event));
+    }
+
+    /// Any history at all, be it one that decisions lead to or not, so any state that a log can add up to.
+    #[test]
+    fn a_stored_state_and_the_events_after_it_add_up_to_what_all_events_do(
+        events in proptest::collection::vec(event(), 0..30), at in any::<prop::sample::Index>(),
+    ) {
+        let (before, after) = events.split_at(at.index(events.len() + 1));
+        let (mut whole, mut stored) = (State::default(), State::default());
+        events.iter().for_each(|event| Shop::evolve(&mut whole, event));
+        before.iter().for_each(|event| Shop::evolve(&mut stored, event));
+        let json = serde_json::to_vec(&stored).unwrap();
+        let mut read: State = serde_json::from_slice(&json).unwrap();
+        prop_assert_eq!(&read, &stored);
+        after.iter().for_each(|event| Shop::evolve(&mut read, event));
+        prop_assert_eq!(read, whole);
     }
 
     #[test]

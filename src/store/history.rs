@@ -1,0 +1,150 @@
+//! What the cache of states lacks: snapshots, and the events after them, handed over one by one as they come.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use sqlx::mysql::MySqlRow;
+use uuid::Uuid;
+
+use super::read::{by_kind, sixteen, text};
+use super::sql::Sql;
+use super::{Store, StoreError, column};
+use crate::domain::AggregateId;
+
+/// The state of an aggregate as it was after one of its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The aggregate.
+    pub aggregate: AggregateId,
+    /// The version of the event.
+    pub version: u64,
+    /// The id of the event. A log that has another one in its place, or none, is another log.
+    pub event_id: Uuid,
+    /// The version of the state's schema.
+    pub schema_version: u16,
+    /// JSON.
+    pub state: Vec<u8>,
+}
+
+/// An event as far as its aggregate's state depends on it.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// The aggregate.
+    pub aggregate: AggregateId,
+    /// Its place in the aggregate's history, from 1.
+    pub version: u64,
+    /// Its id.
+    pub event_id: Uuid,
+    /// Its type.
+    pub event_type: String,
+    /// The version of its payload's schema.
+    pub schema_version: u16,
+    /// JSON.
+    pub payload: Vec<u8>,
+}
+
+impl Store {
+    /// Hands over the snapshots of `aggregates`, each of an event that the log has.
+    pub async fn snapshots(
+        &self,
+        aggregates: &[AggregateId],
+        mut take: impl FnMut(Snapshot) + Send,
+    ) -> Result<(), StoreError> {
+        let kinds = by_kind(aggregates.iter().map(|aggregate| (aggregate, ())));
+        let mut sql = Sql::new();
+        for (kind, members) in &kinds {
+            sql.raw("SELECT s.aggregate_type, s.aggregate_id, s.version, s.event_id, s.schema_version, s.state ");
+            sql.raw("FROM snapshots s JOIN events e ON e.aggregate_type = s.aggregate_type ");
+            sql.raw("AND e.aggregate_id = s.aggregate_id AND e.version = s.version AND e.event_id = s.event_id ");
+            sql.raw("WHERE s.aggregate_type = ").text(kind).raw(" AND s.aggregate_id IN (");
+            sql.list(members, |sql, (aggregate, ())| {
+                sql.bytes(aggregate.id.as_bytes());
+            });
+            sql.raw(");");
+        }
+        let each = |row: &MySqlRow| {
+            let Some(aggregate) = aggregate(row, &kinds)? else { return Ok(()) };
+            let (version, event_id) = (column(row, 2)?, uuid(row, 3)?);
+            take(Snapshot { aggregate, version, event_id, schema_version: column(row, 4)?, state: column(row, 5)? });
+            Ok(())
+        };
+        self.connection().await?.each(sql.into_string(), each).await
+    }
+
+    /// Hands over the events of each aggregate with these versions, sorted by type, id and version.
+    ///
+    /// Whoever asks bounds the number of rows by the versions asked for. A LIMIT would do worse: MariaDB then reads the index
+    /// of an aggregate type from its beginning until it has found as many rows.
+    pub async fn events_of(
+        &self,
+        wanted: &[(AggregateId, RangeInclusive<u64>)],
+        mut take: impl FnMut(Past) + Send,
+    ) -> Result<(), StoreError> {
+        let kinds = by_kind(wanted.iter().map(|(aggregate, versions)| (aggregate, versions)));
+        let mut sql = Sql::new();
+        for (kind, members) in &kinds {
+            sql.raw("SELECT aggregate_type, aggregate_id, version, event_id, event_type, schema_version, payload ");
+            sql.raw("FROM events WHERE aggregate_type = ").text(kind).raw(" AND (");
+            for (index, (aggregate, versions)) in members.iter().enumerate() {
+                sql.raw(if index > 0 { " OR " } else { "" });
+                sql.raw("(aggregate_id = ")
+                    .bytes(aggregate.id.as_bytes())
+                    .raw(" AND version BETWEEN ")
+                    .number(*versions.start())
+                    .raw(" AND ")
+                    .number(*versions.end())
+                    .raw(")");
+            }
+            sql.raw(") ORDER BY aggregate_id, version;");
+        }
+        let each = |row: &MySqlRow| {
+            let Some(aggregate) = aggregate(row, &kinds)? else { return Ok(()) };
+            let (version, event_id) = (column(row, 2)?, uuid(row, 3)?);
+            let (event_type, schema_version) = (column(row, 4)?, column(row, 5)?);
+            take(Past { aggregate, version, event_id, event_type, schema_version, payload: column(row, 6)? });
+            Ok(())
+        };
+        self.connection().await?.each(sql.into_string(), each).await
+    }
+
+    /// Stores a snapshot in place of the aggregate's earlier one; one that does not fit into a packet of `max_packet` bytes is
+    /// left out.
+    pub async fn keep(&self, snapshot: &Snapshot, max_packet: u64) -> Result<(), StoreError> {
+        let mut sql = Sql::new();
+        write(std::slice::from_ref(snapshot), &mut sql);
+        if super::commit::fits(&sql, max_packet) {
+            self.rows(sql.into_string(), false).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Appends the statement that stores `snapshots`, ended by a semicolon.
+pub(super) fn write(snapshots: &[Snapshot], sql: &mut Sql) {
+    if snapshots.is_empty() {
+        return;
+    }
+    sql.raw("INSERT INTO snapshots (aggregate_type, aggregate_id, version, event_id, schema_version, state) VALUES ");
+    sql.list(snapshots, |sql, snapshot| {
+        sql.raw("(").text(snapshot.aggregate.kind).raw(",").bytes(snapshot.aggregate.id.as_bytes());
+        sql.raw(",").number(snapshot.version).raw(",").bytes(snapshot.event_id.as_bytes());
+        sql.raw(",").number(snapshot.schema_version).raw(",");
+        match std::str::from_utf8(&snapshot.state) {
+            Ok(text) => sql.text(text),
+            Err(_) => sql.bytes(&snapshot.state),
+        };
+        sql.raw(")");
+    });
+    sql.raw(" ON DUPLICATE KEY UPDATE version=VALUES(version),event_id=VALUES(event_id),");
+    sql.raw("schema_version=VALUES(schema_version),state=VALUES(state); ");
+}
+
+/// The aggregate of a row that begins with its type and id.
+fn aggregate<T>(row: &MySqlRow, kinds: &BTreeMap<&'static str, T>) -> Result<Option<AggregateId>, StoreError> {
+    let Some((kind, _)) = kinds.get_key_value(column::<&str>(row, 0)?) else { return Ok(None) };
+    Ok(Some(AggregateId::new(kind, text(column(row, 1)?)?)))
+}
+
+fn uuid(row: &MySqlRow, index: usize) -> Result<Uuid, StoreError> {
+    Ok(Uuid::from_bytes(sixteen(column(row, index)?)?))
+}
