@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::sql::Sql;
+use super::sql::{JSON_ID, Sql};
 use super::{
     Connection, HOLDER_WAIT_SECONDS, IDLE_IN_TRANSACTION_SECONDS, LOCK_WAIT_SECONDS, Outage, Snapshot, StoreError,
     column, history,
@@ -119,13 +119,14 @@ impl Transaction {
         if self.read_only.is_empty() {
             return;
         }
-        sql.raw("UPDATE event_sequence SET unchanged = IF(EXISTS(SELECT 1 FROM events WHERE ");
-        for (index, (aggregate, version)) in self.read_only.iter().enumerate() {
-            sql.raw(if index > 0 { " OR " } else { "" });
-            sql.raw("(aggregate_type = ").text(aggregate.kind);
-            sql.raw(" AND aggregate_id = ").text(&aggregate.id);
-            sql.raw(" AND version = ").number(version + 1).raw(")");
-        }
+        let next: Vec<_> =
+            self.read_only.iter().map(|(aggregate, version)| (aggregate.kind, &*aggregate.id, version + 1)).collect();
+        sql.raw("UPDATE event_sequence SET unchanged = IF(EXISTS(SELECT 1 FROM JSON_TABLE(").json(&next);
+        sql.raw(", '$[*]' COLUMNS (kind VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin PATH '$[0]', ");
+        sql.raw("id ")
+            .raw(JSON_ID)
+            .raw(" PATH '$[1]', version BIGINT UNSIGNED PATH '$[2]')) j STRAIGHT_JOIN events e ");
+        sql.raw("ON e.aggregate_type = j.kind AND e.aggregate_id = CAST(j.id AS BINARY) AND e.version = j.version");
         sql.raw("), NULL, 1) WHERE id = 1; ");
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::sql::Sql;
+use super::sql::{JSON_ID, Sql};
 use super::{Store, StoreError, column};
 use crate::domain::AggregateId;
 use crate::job::{Fingerprint, JobId};
@@ -72,13 +72,14 @@ impl Store {
         }
         let kinds = by_kind(aggregates.iter().map(|aggregate| (aggregate, ())));
         for (kind, members) in &kinds {
-            // The row form `(type, id) IN (…)` scans every version on MariaDB; this one gets the loose index scan.
-            sql.raw("SELECT aggregate_id, aggregate_type, '', NULL, MAX(version), NULL, NULL, NULL FROM events ");
-            sql.raw("WHERE aggregate_type = ").text(kind).raw(" AND aggregate_id IN (");
-            sql.list(members, |sql, (aggregate, ())| {
-                sql.text(&aggregate.id);
-            });
-            sql.raw(") GROUP BY aggregate_type, aggregate_id;");
+            // One step down the index for each. MAX with IN and GROUP BY reads every version of every aggregate whenever
+            // the optimizer takes no loose index scan, and so does MySQL unless all columns of the key are in the order.
+            sql.raw("SELECT CAST(j.id AS BINARY), ").text(kind).raw(", '', NULL, (SELECT version FROM events ");
+            sql.raw("WHERE aggregate_type = ").text(kind).raw(" AND aggregate_id = CAST(j.id AS BINARY) ");
+            sql.raw("ORDER BY aggregate_type DESC, aggregate_id DESC, version DESC LIMIT 1), NULL, NULL, NULL FROM ");
+            sql.raw("JSON_TABLE(");
+            sql.json(&members.iter().map(|(aggregate, ())| &*aggregate.id).collect::<Vec<_>>());
+            sql.raw(", '$[*]' COLUMNS (id ").raw(JSON_ID).raw(" PATH '$')) j;");
         }
         let rows = if sql.is_empty() { vec![] } else { self.rows(sql.into_string(), false).await? };
         let mut ground = Ground::default();
@@ -89,7 +90,9 @@ impl Store {
                 ground.receipts.insert(job, receipt);
             } else if let Some((kind, _)) = kinds.get_key_value(kind.as_str()) {
                 let id = text(column(row, 0)?)?;
-                ground.heads.insert(AggregateId::new(kind, id), column(row, 4)?);
+                if let Some(version) = column::<Option<u64>>(row, 4)? {
+                    ground.heads.insert(AggregateId::new(kind, id), version);
+                }
             }
         }
         Ok(ground)

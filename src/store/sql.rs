@@ -6,6 +6,9 @@
 
 use std::fmt::Write;
 
+/// The type of an aggregate's id taken out of JSON. The database's own character set may not have all of its characters.
+pub const JSON_ID: &str = "VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+
 /// SQL text with literals, for statements that are executed together.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Sql(String);
@@ -76,6 +79,12 @@ impl Sql {
         }
         self.0.push('\'');
         self
+    }
+
+    /// Appends a text literal of `value` as JSON, whose character set is named since JSON cannot be binary.
+    pub fn json(&mut self, value: &impl serde::Serialize) -> &mut Self {
+        // Lists of text and numbers cannot fail to be written as JSON.
+        self.raw("_utf8mb4 ").text(&serde_json::to_string(value).unwrap_or_default())
     }
 
     /// Appends what `item` writes for each of `items`, with commas between them.

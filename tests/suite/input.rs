@@ -58,3 +58,36 @@ async fn malformed_entries_are_dead_lettered_with_the_field_and_the_jobs_around_
     let dead = format!(r#"lockkeeper_jobs_dead_lettered_total{{queue="{}",reason="too_large"}}"#, world.stream);
     assert_eq!(daemon.metric(&dead).await, Some(1.0));
 }
+
+/// Ids are any text, and ids that look alike are different aggregates. Another daemon goes on with them, so what it knows of
+/// them is what the database says.
+#[tokio::test]
+async fn every_id_is_one_aggregate_whatever_its_characters() {
+    let world = World::new().await;
+    let wide = "ß".repeat(50);
+    let ids = ["plain", "Plain", "plain ", "münz", "mu\u{308}nz", "雪😀", "it's", "a\"b\\c", "%_x'27'", "[1,2]", &wide];
+    let ids = ids.map(|id| world.id(id));
+    let register = r#"{"name":"x","supply_price":"1","vat":"0","is_tax_free":true,"stock":1,"member_id":1}"#;
+    for round in 1..=2 {
+        let daemon = world.daemon(&[]).await;
+        for id in &ids {
+            if round == 1 {
+                world.push("item.register", id, register).await;
+            }
+            world.push("item.restock", id, r#"{"quantity":1}"#).await;
+        }
+        world.drained().await;
+        // It is there already: nothing but the look at its head guards this no.
+        let mut again = Vec::new();
+        for id in &ids {
+            again.push(world.push("item.register", id, register).await);
+        }
+        world.drained().await;
+        for (id, job) in ids.iter().zip(again) {
+            let receipt = world.receipt(job).await;
+            assert_eq!(receipt.reason.as_deref(), Some("item_exists"), "{id} is known in round {round}");
+            assert_eq!(world.history("item", id).await.len(), 1 + round, "{id} has its own history in round {round}");
+        }
+        drop(daemon);
+    }
+}
