@@ -1,8 +1,8 @@
 # `make` lists the targets. `make demo` and `make test` do all the set-up themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-producers setup-peers setup-faults setup-observability demo dev build test otlp faults \
-	observability metrics-cost picture bench fmt lint
+.PHONY: help setup setup-producers setup-peers setup-bench setup-faults setup-observability demo dev build test otlp faults \
+	observability metrics-cost picture bench bench-full fmt lint
 
 # Debian keeps database servers in sbin, which is not on the PATH of most users.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
@@ -11,6 +11,8 @@ CARGO := cargo
 NODE_PRODUCER := examples/producers/node
 PYTHON_PRODUCER := target/producers-venv
 NODE_PEERS := tests/peers/node
+NODE_BENCH := bench/peers/node
+MYSQL = $(shell command -v mysqld)
 PICTURE_PYTHON := target/picture-venv/bin/python
 
 # Installs the packages in $$missing, or says what to install where there is no apt-get. RUNLEVEL=1 asks the packages
@@ -80,8 +82,26 @@ setup-faults:
 faults: setup setup-faults ## Break everything under load, and prove the invariants (LOCKKEEPER_FAULTS_ONLY=1,5 runs some)
 	LOCKKEEPER_FAULTS=all $(CARGO) test --locked --test faults
 
-bench: setup ## Measure on throwaway servers, beside peers (ARGS="locks --json" for a script)
-	$(CARGO) run --locked --release -- bench $(or $(ARGS),locks)
+setup-bench:
+	@missing=; \
+	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
+	command -v taskset >/dev/null || missing="$$missing util-linux"; \
+	$(install_missing)
+	@if [ -d $(NODE_BENCH)/node_modules/bullmq ]; then exit 0; fi; \
+	cd $(NODE_BENCH) && npm ci --no-audit --no-fund
+
+bench: setup setup-bench ## Measure beside peers, 25 minutes (QUICK=1: a few; SCENARIO=locks: one; ARGS=--json)
+	$(CARGO) run --locked --release -- bench $(or $(SCENARIO),all) $(if $(QUICK),--quick) $(ARGS)
+
+bench-full: setup setup-bench ## The same, then unpinned, then on MySQL (MYSQL=PATH/mysqld), over an hour
+	@[ -n "$(MYSQL)" ] && $(MYSQL) --version | grep -vi mariadb >/dev/null || \
+		{ echo "there is no MySQL server: name its mysqld with MYSQL=PATH" >&2; exit 1; }
+	@$(CARGO) build --locked --release
+	@failed=; bench="$(CARGO) run --locked --release -- bench"; \
+	$$bench all $(ARGS) || failed=1; \
+	$$bench all --unpinned $(ARGS) || failed=1; \
+	LOCKKEEPER_MYSQLD=$(MYSQL) $$bench all $(ARGS) || failed=1; \
+	[ -z "$$failed" ]
 
 setup-observability: ## Install Prometheus, with promtool, for the tests of metrics, dashboard and alerts
 	@missing=; \

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::cli::top::exposition::Exposition;
 
-use super::servers::{DATABASE, Process, Servers, ServersError, free_port};
+use super::servers::{DATABASE, Process, RedisServer, Servers, ServersError, free_port};
 
 /// How long a daemon may take to be ready; a debug build on a busy machine migrates slowly.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -31,19 +31,34 @@ impl Daemon {
     /// Starts this program's `run` on `servers`, under a name that is unique there, with `settings` as further
     /// variables, and waits until it is ready.
     pub async fn start(servers: &Servers, name: &str, settings: &[(&str, &str)]) -> anyhow::Result<Daemon> {
+        Self::start_with(servers, &servers.lock_nodes, name, settings).await
+    }
+
+    /// The same with `lock_nodes` as the nodes that grant the locks.
+    pub async fn start_with(
+        servers: &Servers,
+        lock_nodes: &[RedisServer],
+        name: &str,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Daemon> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match Self::launch(servers, name, settings).await {
+            match Self::launch(servers, lock_nodes, name, settings).await {
                 Err(error) if attempts < 5 && is_port_taken(&error) => {}
                 launched => return launched,
             }
         }
     }
 
-    async fn launch(servers: &Servers, name: &str, settings: &[(&str, &str)]) -> anyhow::Result<Daemon> {
+    async fn launch(
+        servers: &Servers,
+        lock_nodes: &[RedisServer],
+        name: &str,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Daemon> {
         let http = SocketAddr::from(([127, 0, 0, 1], free_port().context("no port is free")?));
-        let variables = environment(servers, http);
+        let variables = environment(servers, lock_nodes, http);
         let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let variables: Vec<_> = variables.chain(settings.iter().copied()).collect();
         let mut process = Process::start(servers.folder(), name, &program()?, ["run"], &variables)?;
@@ -54,6 +69,11 @@ impl Daemon {
     /// What it is called.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The process id, or `None` after a kill.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
     }
 
     /// Where it serves its metrics.
@@ -103,14 +123,14 @@ pub fn program() -> anyhow::Result<PathBuf> {
 }
 
 /// The variables that tell a daemon where its servers are.
-fn environment(servers: &Servers, http: SocketAddr) -> Vec<(String, String)> {
+fn environment(servers: &Servers, lock_nodes: &[RedisServer], http: SocketAddr) -> Vec<(String, String)> {
     let mut variables = vec![
         ("DATABASE_URL".to_owned(), servers.database.url(DATABASE)),
         ("REDIS_URL".to_owned(), servers.broker.url()),
         ("LOCKKEEPER_HTTP_LISTEN".to_owned(), http.to_string()),
         ("LOCKKEEPER_LOG_FORMAT".to_owned(), "text".to_owned()),
     ];
-    let nodes = servers.lock_nodes.iter().zip(1..);
+    let nodes = lock_nodes.iter().zip(1..);
     variables.extend(nodes.map(|(node, number)| (format!("REDIS_URL_{number}"), node.url())));
     variables
 }

@@ -1,4 +1,4 @@
-//! The bench's own contender, told what to do as `bench locks` tells it.
+//! The bench's own contender, told what to do as `bench locks` tells it; and the smallest bench of whole jobs.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -48,4 +48,41 @@ async fn our_contender_locks_as_many_keys_as_it_says() {
     assert_eq!(left, 0, "what was acquired is released");
     drop(commands);
     assert!(contender.wait().await.expect("it ends").success());
+}
+
+#[tokio::test]
+async fn a_bench_of_whole_jobs_tells_every_figure_and_judges_it() {
+    let output = Command::new(Path::new(env!("CARGO_BIN_EXE_lockkeeper")))
+        .args(["bench", "uniform", "--only", "lockkeeper", "--rounds", "2", "--seconds", "1", "--unpinned", "--json"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("the binary runs");
+    let (told, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}{log}"));
+    // Unpinned, and without a peer, there is nothing to be held to.
+    assert!(output.status.success() && report["ratios"] == json!([]), "{log}");
+    let cases = report["rows"]["cases"].as_array().expect("cases");
+    assert_eq!(cases.len(), 1);
+    assert_eq!((&cases[0]["scenario"], &cases[0]["who"]), (&json!("uniform"), &json!("lockkeeper")));
+    let measured = cases[0]["measured"].as_array().expect("rounds");
+    assert_eq!(measured.len(), 2);
+    for round in measured {
+        for figure in ["jobs_per_second", "peak_rss_mib"] {
+            assert!(round[figure].as_f64().expect("a number") > 1.0, "{figure}: {round}");
+        }
+        // A window in which nothing was done would have no cost.
+        let cpu = &round["cpu_us"];
+        assert!(cpu["worker"].as_f64() > Some(0.0) && cpu["database"].as_f64() > Some(0.0), "{round}");
+    }
+    let settings = &report["settings"];
+    assert_eq!(
+        (&settings["innodb_flush_log_at_trx_commit"], &settings["broker_appendfsync"]),
+        (&json!("1"), &json!("everysec"))
+    );
+    assert_eq!((&settings["pinned"], &settings["audited_runs"]), (&json!("no"), &json!(2)));
+    for name in ["lockkeeper", "database", "redis-server"] {
+        assert!(report["about"]["versions"][name].is_string(), "{name}: {report}");
+    }
 }

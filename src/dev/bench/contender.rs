@@ -1,8 +1,8 @@
 //! A contender: a process that gets ready, waits until it is let go, and tells what it did.
 //!
 //! It speaks on its standard streams, so it can be written in any language: it reads one line of JSON with its task,
-//! writes `ready`, reads `go`, does its work, and writes one line of JSON with its figures. It ends when its standard
-//! input does.
+//! writes `ready`, reads `go`, does its work, and writes one line of JSON with its figures. One whose work has no end goes
+//! on until it reads `stop`, and ends what it has begun before it tells. It ends when its standard input does.
 
 use std::fs;
 use std::path::Path;
@@ -64,9 +64,41 @@ impl Contender {
         Ok((figures, before.zip(after).map(|(before, after)| after - before)))
     }
 
+    /// Its process id, as long as it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// Fails when it has ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        match self.process.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("a contender ended before it was told to: {status}"),
+        }
+    }
+
+    /// Lets it go and leaves it at its work.
+    pub async fn release(&mut self) -> anyhow::Result<()> {
+        self.say("go").await
+    }
+
+    /// Tells it to stop, waits, `limit` at most, until it has ended what it has begun, and takes its figures.
+    pub async fn stop<T: DeserializeOwned>(mut self, limit: Duration) -> anyhow::Result<T> {
+        let figures = timeout(limit, self.tell("stop")).await;
+        let figures = figures.with_context(|| format!("a contender has not stopped within {limit:?}"))??;
+        let figures = serde_json::from_str(&figures).with_context(|| format!("a contender's figures: {figures}"))?;
+        drop(self.commands);
+        timeout(limit, self.process.wait()).await.context("a contender does not end")??;
+        Ok(figures)
+    }
+
     async fn tell(&mut self, line: &str) -> anyhow::Result<String> {
-        self.commands.write_all(format!("{line}\n").as_bytes()).await?;
+        self.say(line).await?;
         self.answers.next_line().await?.context("a contender ended before it was done")
+    }
+
+    async fn say(&mut self, line: &str) -> anyhow::Result<()> {
+        self.commands.write_all(format!("{line}\n").as_bytes()).await.context("a contender has ended")
     }
 }
 
@@ -93,12 +125,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_contender_works_until_it_is_told_to_stop() {
+        let script = r#"read task; echo ready; read go; read stop; echo "[\"$go\", \"$stop\"]"; read end"#;
+        let mut contender = Contender::start(Path::new("sh"), &["-c", script], &()).await.unwrap();
+        assert!(contender.pid().is_some() && contender.check().is_ok());
+        contender.release().await.unwrap();
+        assert_eq!(contender.stop::<Vec<String>>(READY_WITHIN).await.unwrap(), ["go", "stop"]);
+    }
+
+    #[tokio::test]
     async fn a_contender_that_ends_or_fails_to_finish_is_told() {
         let start = |script: &'static str| async move { Contender::start(Path::new("sh"), &["-c", script], &()).await };
         let told = |error: anyhow::Error| format!("{error:#}");
-        assert!(told(start("exit 1").await.unwrap_err()).contains("ended before"));
-        assert!(told(start("echo no").await.unwrap_err()).contains("says: no"));
-        let slow = start("echo ready; sleep 60").await.unwrap();
+        assert!(told(start("exit 1").await.unwrap_err()).contains("ended"));
+        assert!(told(start("read task; echo no; read end").await.unwrap_err()).contains("says: no"));
+        let slow = start("read task; echo ready; sleep 60").await.unwrap();
         assert!(told(slow.go::<u32>(Duration::from_millis(50)).await.unwrap_err()).contains("not done within"));
         // One that ends at once may be gone before it is let go.
         let odd = start("read task; echo ready; read go; echo nonsense; read end").await;

@@ -58,6 +58,14 @@ pub struct Locks {
     pub json: bool,
 }
 
+impl Locks {
+    /// As `bench all` measures them.
+    pub fn beside(peers: PathBuf, quick: bool) -> Locks {
+        let (rounds, millis) = if quick { (1, 500) } else { (3, 2_000) };
+        Locks { rounds, millis, tasks: 64, keys: 256, peers, json: false }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Who {

@@ -27,6 +27,16 @@ impl Report {
         self.ratios.iter().all(|ratio| ratio.passed)
     }
 
+    /// Both as one, under the name of this one; figures and settings of the other one are found under its own name.
+    pub fn and(mut self, other: Report) -> Report {
+        self.about.versions.extend(other.about.versions);
+        self.settings[other.scenario] = other.settings;
+        self.rows[other.scenario] = other.rows;
+        self.ratios.extend(other.ratios);
+        self.table = format!("{}\n\n{}\n{}", self.table, other.scenario, other.table);
+        self
+    }
+
     /// For people: the table, and a line per ratio at the end.
     pub fn text(&self) -> String {
         let width = self.ratios.iter().map(|ratio| ratio.name.len()).max().unwrap_or_default();
@@ -70,5 +80,23 @@ mod tests {
         assert_eq!(json["passed"], false);
         assert_eq!(json["ratios"][0]["value"]["median"], 1.5);
         assert_eq!(json["about"]["versions"]["peer"], "1.0");
+    }
+
+    #[test]
+    fn two_reports_become_one_with_the_bars_of_both() {
+        let report = |scenario, figure: u32| Report {
+            scenario,
+            about: About::here([(scenario.to_owned(), "1.0".to_owned())]),
+            settings: serde_json::json!({ "rounds": figure }),
+            rows: serde_json::json!({ "cases": figure }),
+            ratios: vec![Ratio::of(scenario, [(f64::from(figure), 1.0)], 2.0)],
+            table: scenario.to_owned(),
+        };
+        let both = report("all", 3).and(report("locks", 1));
+        assert!(!both.passed() && both.text().contains("all\n\nlocks\nlocks"));
+        let json: Value = serde_json::from_str(&both.json()).unwrap();
+        assert_eq!((&json["rows"]["cases"], &json["rows"]["locks"]["cases"]), (&3.into(), &1.into()));
+        assert_eq!((&json["settings"]["rounds"], &json["settings"]["locks"]["rounds"]), (&3.into(), &1.into()));
+        assert_eq!(json["about"]["versions"]["locks"], "1.0");
     }
 }

@@ -8,6 +8,9 @@ use super::ServersError;
 /// Debian keeps database servers in `sbin`, which is not on the PATH of most users.
 const ALSO_IN: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/usr/libexec"];
 
+/// The variable that names a MySQL server to start in place of what is found, for whoever has both.
+const MYSQLD: &str = "LOCKKEEPER_MYSQLD";
+
 /// A database server's programs.
 #[derive(Debug)]
 pub(super) enum DatabasePrograms {
@@ -22,8 +25,16 @@ pub(super) fn redis() -> Result<PathBuf, ServersError> {
     find("redis-server").or_else(|| find("valkey-server")).ok_or_else(|| missing(["redis-server"]))
 }
 
-/// The database server on the PATH: MariaDB, or else MySQL.
+/// The database server that [`MYSQLD`] names, or else the one on the PATH: MariaDB, or else MySQL.
 pub(super) fn database() -> Result<DatabasePrograms, ServersError> {
+    if let Some(server) = std::env::var_os(MYSQLD).map(PathBuf::from) {
+        let is_there = is_executable(&server);
+        return if is_there {
+            Ok(DatabasePrograms::MySql { server })
+        } else {
+            Err(missing(["what LOCKKEEPER_MYSQLD names"]))
+        };
+    }
     if let Some(server) = find("mariadbd") {
         let install = find("mariadb-install-db").ok_or_else(|| missing(["mariadb-install-db"]))?;
         return Ok(DatabasePrograms::MariaDb { server, install });
