@@ -96,8 +96,7 @@ impl Transaction {
 
     fn statements(&self, snapshots: &[Snapshot]) -> Sql {
         let mut sql = Sql::new();
-        sql.raw("SET SESSION wait_timeout = ").number(IDLE_IN_TRANSACTION_SECONDS);
-        sql.raw(", innodb_lock_wait_timeout = ").number(LOCK_WAIT_SECONDS).raw("; START TRANSACTION; ");
+        sql.raw("SET SESSION wait_timeout = ").number(IDLE_IN_TRANSACTION_SECONDS).raw("; START TRANSACTION; ");
         sql.append(&self.projections);
         history::write(snapshots, &mut sql);
         let count = self.events.len() as u64;
@@ -109,7 +108,8 @@ impl Transaction {
         self.check_heads(&mut sql);
         self.write_receipts(&mut sql);
         self.write_events(&mut sql);
-        sql.raw("COMMIT; SELECT CAST(@base AS UNSIGNED)");
+        sql.raw("COMMIT; SET SESSION wait_timeout = DEFAULT, innodb_lock_wait_timeout = ").number(LOCK_WAIT_SECONDS);
+        sql.raw("; SELECT CAST(@base AS UNSIGNED)");
         sql
     }
 

@@ -48,8 +48,9 @@ const HOLDER_WAIT_SECONDS: u32 = 1;
 const SQL_MODE: &str =
     "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION";
 
-/// Ends whatever a connection may have left open, when it comes back to the pool.
-const CLEAN_UP: &str = "ROLLBACK; SET SESSION wait_timeout = DEFAULT";
+/// A connection that has been idle for this long is asked whether it is alive before it is used. One that died just now
+/// says so itself, and what was sent over it is looked up by its receipts.
+const ASKED_AFTER: Duration = Duration::from_secs(1);
 
 /// The event store. Clones share the pool.
 #[derive(Clone, Debug)]
@@ -79,8 +80,14 @@ impl Store {
             .after_connect(|connection, _| {
                 Box::pin(async move { sqlx::raw_sql(AssertSqlSafe(session())).execute(connection).await.map(drop) })
             })
-            .after_release(|connection, _| {
-                Box::pin(async move { sqlx::raw_sql(CLEAN_UP).execute(connection).await.map(|_| true) })
+            .test_before_acquire(false)
+            .before_acquire(|connection, idle| {
+                Box::pin(async move {
+                    if idle.idle_for > ASKED_AFTER {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
             })
             .connect_lazy_with(options);
         Ok(Self { pool, limit, metrics: None })
@@ -120,7 +127,7 @@ impl Store {
             }
         }
         let inner = acquired.map_err(|error| StoreError::classify(error, false))?;
-        Ok(Connection { inner, limit: self.limit })
+        Ok(Connection { lent: Lent { connection: Some(inner), is_used: false }, limit: self.limit })
     }
 
     /// Sends `statements` as one packet over a connection of its own, and collects the rows.
@@ -136,23 +143,68 @@ impl Store {
 /// A connection of the pool, for one packet.
 #[derive(Debug)]
 pub struct Connection {
-    inner: PoolConnection<MySql>,
+    lent: Lent,
     limit: Duration,
+}
+
+/// A connection out of the pool. Once it has been used it is closed unless it is given back, so that nobody ever has one
+/// whose packet was left half way: with a transaction open, or with answers still to come.
+#[derive(Debug)]
+struct Lent {
+    connection: Option<PoolConnection<MySql>>,
+    is_used: bool,
+}
+
+impl Lent {
+    fn get(&mut self) -> Result<&mut MySqlConnection, StoreError> {
+        self.is_used = true;
+        let given_back = || StoreError::Unavailable(Outage::Other, "the connection was given back".into());
+        self.connection.as_deref_mut().ok_or_else(given_back)
+    }
+
+    fn give_back(&mut self) {
+        self.connection = None;
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let (Some(connection), true) = (self.connection.take(), self.is_used) {
+            drop(connection.detach());
+        }
+    }
 }
 
 impl Connection {
     /// Sends `statements` as one packet and collects the rows. When the time limit passes, the connection is closed, never
     /// reused: what it was doing may still happen, so for a commit the outcome is unknown.
     async fn rows(mut self, statements: String, committing: bool) -> Result<Vec<MySqlRow>, StoreError> {
-        let work = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(&mut *self.inner);
+        let work = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(self.lent.get()?);
         match tokio::time::timeout(self.limit, work).await {
-            Ok(result) => result.map_err(|error| StoreError::classify(error, committing)),
+            Ok(Ok(rows)) => {
+                self.lent.give_back();
+                Ok(rows)
+            }
+            Ok(Err(error)) => {
+                if !committing || self.clean_up().await {
+                    self.lent.give_back();
+                }
+                Err(StoreError::classify(error, committing))
+            }
             Err(_) => {
-                drop(self.inner.detach());
                 let text = format!("no answer within {:?}", self.limit);
                 Err(if committing { StoreError::Unknown(text) } else { StoreError::Unavailable(Outage::Timeout, text) })
             }
         }
+    }
+
+    /// Ends what a packet left open that came to its end before its time; true when that is done.
+    async fn clean_up(&mut self) -> bool {
+        let clean_up =
+            format!("ROLLBACK; SET SESSION wait_timeout = DEFAULT, innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}");
+        let Ok(connection) = self.lent.get() else { return false };
+        let work = sqlx::raw_sql(AssertSqlSafe(clean_up)).execute(connection);
+        matches!(tokio::time::timeout(self.limit, work).await, Ok(Ok(_)))
     }
 
     /// Sends `statements`, which only read, as one packet and hands each row over as it comes, so that no more than one of them
@@ -163,18 +215,20 @@ impl Connection {
         mut take: impl FnMut(&MySqlRow) -> Result<(), StoreError> + Send,
     ) -> Result<(), StoreError> {
         let work = async {
-            let mut rows = sqlx::raw_sql(AssertSqlSafe(statements)).fetch(&mut *self.inner);
+            let mut rows = sqlx::raw_sql(AssertSqlSafe(statements)).fetch(self.lent.get()?);
             while let Some(row) = rows.try_next().await.map_err(|error| StoreError::classify(error, false))? {
                 take(&row)?;
             }
             Ok(())
         };
         match tokio::time::timeout(self.limit, work).await {
-            Ok(result) => result,
-            Err(_) => {
-                drop(self.inner.detach());
-                Err(StoreError::Unavailable(Outage::Timeout, format!("no answer within {:?}", self.limit)))
+            Ok(result) => {
+                if result.is_ok() {
+                    self.lent.give_back();
+                }
+                result
             }
+            Err(_) => Err(StoreError::Unavailable(Outage::Timeout, format!("no answer within {:?}", self.limit))),
         }
     }
 }
