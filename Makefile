@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-producers setup-peers setup-bench setup-faults setup-observability demo dev build test otlp faults \
-	observability metrics-cost picture bench bench-full fmt lint
+	observability metrics-cost picture bench performance bench-full fmt lint
 
 # Debian keeps database servers in sbin, which is not on the PATH of most users.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
@@ -92,6 +92,11 @@ setup-bench:
 
 bench: setup setup-bench ## Measure beside peers, 25 minutes (QUICK=1: a few; SCENARIO=locks: one; ARGS=--json)
 	$(CARGO) run --locked --release -- bench $(or $(SCENARIO),all) $(if $(QUICK),--quick) $(ARGS)
+
+performance: setup setup-bench ## Measure as `bench` does, and write the figures, charts and tables of docs/performance.md
+	@mkdir -p docs/performance
+	-$(CARGO) run --locked --release -- bench all --json $(if $(QUICK),--quick) $(ARGS) >docs/performance/results.json
+	python3 bench/charts.py docs/performance/results.json docs/performance >docs/performance/tables.md
 
 bench-full: setup setup-bench ## The same, then unpinned, then on MySQL (MYSQL=PATH/mysqld), over an hour
 	@[ -n "$(MYSQL)" ] && $(MYSQL) --version | grep -vi mariadb >/dev/null || \

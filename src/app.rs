@@ -242,6 +242,7 @@ fn settings(config: &Config) -> worker::Settings {
             jobs: config.batch.max_jobs as usize,
             bytes: config.batch.max_bytes as usize,
             aggregates: MAX_KEYS,
+            touches: config.batch.max_jobs as usize * TOUCHES_PER_JOB,
         },
         in_flight: config.batch.in_flight as usize,
         max_data_bytes: config.stream.max_data_bytes as usize,
@@ -253,6 +254,9 @@ fn settings(config: &Config) -> worker::Settings {
 /// The most aggregates of a batch: a lock script stops its node while it runs, and this many keys take it about a
 /// millisecond.
 const MAX_KEYS: usize = 2000;
+
+/// A full batch of orders of a hundred lines would hold 25,000 events in memory, and the sequence row for as long as they take.
+const TOUCHES_PER_JOB: usize = 8;
 
 /// Waits for the drain, or for a loop that ends before its time, which is a fault; then for the loops, the second signal, or
 /// the end of the time for draining. Metrics and readiness are served meanwhile.

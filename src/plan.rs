@@ -26,6 +26,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Distinct aggregates, which are keys of one lock script; a single job may exceed it.
     pub aggregates: usize,
+    /// Sum of the jobs' aggregates, about as many as there will be events; a single job may exceed it.
+    pub touches: usize,
 }
 
 /// A job that waits: what the plan needs to know of it, and the job itself.
@@ -159,7 +161,7 @@ impl<T> Plan<T> {
         self.tenures.sweep(now);
         self.claims.look();
         let mut turns = Vec::new();
-        let (mut bytes, mut company, mut aggregates) = (0, limits.jobs, 0);
+        let (mut bytes, mut company, mut aggregates, mut touches) = (0, limits.jobs, 0, 0);
         for (&turn, place) in &self.waiting {
             if !place.is_resolved || turns.len() >= company {
                 break;
@@ -182,10 +184,12 @@ impl<T> Plan<T> {
             let fits = turns.is_empty()
                 || (turns.len() < waiting.company
                     && bytes + waiting.bytes <= limits.bytes
-                    && aggregates + targets(waiting).len() <= limits.aggregates);
+                    && aggregates + targets(waiting).len() <= limits.aggregates
+                    && touches + targets(waiting).len() <= limits.touches);
             if fits {
                 turns.push(turn);
                 bytes += waiting.bytes;
+                touches += targets(waiting).len();
                 company = company.min(waiting.company);
                 aggregates += self.claims.count(&place.claims[1..]);
             } else {

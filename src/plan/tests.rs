@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 
 const TERMS: Terms = Terms { retry_delay: Duration::from_millis(100), retry_count: 3 };
-const LIMITS: Limits = Limits { jobs: 4, bytes: 100, aggregates: 6 };
+const LIMITS: Limits = Limits { jobs: 4, bytes: 100, aggregates: 6, touches: 8 };
 
 fn aggregate(n: u8) -> AggregateId {
     AggregateId::new("item", n.to_string())
@@ -239,6 +239,8 @@ impl Model {
         let beside = batch.len() + self.in_flight.iter().map(Vec::len).sum::<usize>();
         prop_assert!(!alone || beside == 1, "a job that must run alone has {} beside it", beside - 1);
         prop_assert!(batch.len() <= LIMITS.jobs);
+        let touches: usize = batch.iter().map(|planned| planned.aggregates.len()).sum();
+        prop_assert!(batch.len() == 1 || touches <= LIMITS.touches, "{started:?} touch {touches} aggregates");
         if !batch.is_empty() {
             self.in_flight.push(batch);
         }
