@@ -58,6 +58,9 @@ pub struct Growth {
     /// One round of short runs with a twentieth of the rows and entries, for a first look
     #[arg(long, conflicts_with_all = ["rounds", "seconds", "events", "aggregates", "backlog"])]
     quick: bool,
+    /// Let every process use every core; otherwise the database has one and everything else another
+    #[arg(long)]
+    unpinned: bool,
     /// Print everything as one line of JSON
     #[arg(long)]
     pub json: bool,
@@ -100,7 +103,8 @@ pub async fn growth(arguments: &Growth) -> anyhow::Result<Report> {
     arguments.check()?;
     let mut about = About::here([]);
     let started = Instant::now();
-    let site = Site::bare(Cores::available(), Vec::new(), LOCK_NODES).await?;
+    let cores = if arguments.unpinned { None } else { Cores::available() };
+    let site = Site::bare(cores, Vec::new(), LOCK_NODES).await?;
     about.versions.extend(site.versions().await?);
     let small = Ground::new("small", ITEMS as u64 * SMALL_HISTORY, ITEMS as u64);
     let grown = Ground::new("grown", arguments.events, arguments.aggregates);
