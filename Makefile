@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-producers setup-peers setup-bench setup-faults setup-observability demo dev build test otlp faults \
-	observability metrics-cost picture bench performance bench-full fmt lint
+	observability metrics-cost picture bench performance bench-full bench-growth fmt lint
 
 # Debian keeps database servers in sbin, which is not on the PATH of most users.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
@@ -107,6 +107,9 @@ bench-full: setup setup-bench ## The same, then unpinned, then on MySQL (MYSQL=P
 	$$bench all --unpinned $(ARGS) || failed=1; \
 	LOCKKEEPER_MYSQLD=$(MYSQL) $$bench all $(ARGS) || failed=1; \
 	[ -z "$$failed" ]
+
+bench-growth: setup ## Measure with 10 million events, more daemons, a million entries; under an hour (QUICK=1: a few minutes)
+	$(CARGO) run --locked --release -- bench growth $(if $(QUICK),--quick) $(ARGS)
 
 setup-observability: ## Install Prometheus, with promtool, for the tests of metrics, dashboard and alerts
 	@missing=; \

@@ -16,7 +16,7 @@ mod report;
 use clap::{Args, Subcommand};
 
 use self::frozen::Frozen;
-use self::jobs::{Jobs, Scenario};
+use self::jobs::{Growth, Jobs, Scenario};
 use self::locks::Locks;
 use self::numbers::{Ratio, Spread};
 use self::report::Report;
@@ -43,6 +43,8 @@ enum Command {
     Latency(Jobs),
     /// All of these and `locks`, one after the other
     All(Jobs),
+    /// Jobs per second while one thing at a time has grown: events, daemons, lock nodes, the backlog
+    Growth(Growth),
     /// Acquire and release per second of our locks and of rslock's, on healthy nodes and with one of three frozen
     Locks(Locks),
     /// Jobs per second of a daemon while one of three lock nodes, or two of five, are frozen
@@ -65,6 +67,7 @@ pub async fn bench(arguments: Bench) -> anyhow::Result<u8> {
         Command::Zipf(arguments) => of("zipf", &[Scenario::Zipf], arguments).await?,
         Command::Latency(arguments) => of("latency", &[Scenario::Latency], arguments).await?,
         Command::All(arguments) => (uninterrupted(all(&arguments)).await?, arguments.json),
+        Command::Growth(arguments) => (uninterrupted(jobs::growth(&arguments)).await?, arguments.json),
         Command::Frozen(arguments) => (uninterrupted(frozen::frozen(&arguments)).await?, arguments.json),
         Command::Locks(arguments) => (uninterrupted(locks::locks(&arguments)).await?, arguments.json),
     };

@@ -16,7 +16,7 @@ use crate::job::JobId;
 pub const ITEMS: usize = 1_000;
 
 /// How many of each: more than any run can take, and there is room for more than any run can add.
-const STOCK: u32 = 1_000_000_000;
+pub const STOCK: u32 = 1_000_000_000;
 
 /// How many items an order is of.
 const LINES: usize = 3;
@@ -70,6 +70,11 @@ pub struct Job {
 impl Job {
     fn new(job_type: &'static str, key: String, data: String) -> Job {
         Job { id: JobId(Uuid::now_v7()), job_type, key, data }
+    }
+
+    /// One more of an item.
+    pub fn restock(number: usize) -> Job {
+        Job::new("item.restock", item(number), r#"{"quantity":1}"#.to_owned())
     }
 
     /// Adds it to `pipeline` as an entry of `stream`, with the name of a stream for its outcome, if that is wanted.
@@ -151,7 +156,7 @@ impl Backlog {
             }
             Scenario::Orders => return self.order(),
         };
-        Job::new("item.restock", item(number), r#"{"quantity":1}"#.to_owned())
+        Job::restock(number)
     }
 
     fn order(&mut self) -> Job {
@@ -163,7 +168,7 @@ impl Backlog {
     }
 }
 
-fn item(number: usize) -> String {
+pub fn item(number: usize) -> String {
     format!("item-{number}")
 }
 

@@ -19,17 +19,17 @@ use crate::job::JobId;
 use crate::store::{Store, column};
 
 /// How long a contender may take until its first job is committed.
-const MOVES_WITHIN: Duration = Duration::from_secs(60);
+pub const MOVES_WITHIN: Duration = Duration::from_secs(60);
 
 /// How much more there is in a backlog than a contender should get through, and the share that must be left.
-const MARGIN: f64 = 1.5;
-const LEFT: f64 = 0.02;
+pub const MARGIN: f64 = 1.5;
+pub const LEFT: f64 = 0.02;
 
 /// Jobs per second that a backlog is always made for.
 const LEAST_RATE: f64 = 200.0;
 
 /// How often a run is repeated with a larger backlog, after one that has run out.
-const REPEATS: u32 = 4;
+pub const REPEATS: u32 = 4;
 
 /// Entries per command, when those left in the stream are looked at.
 const PAGE: usize = 5_000;
@@ -79,7 +79,7 @@ pub struct Mark {
 /// The backlog was too short.
 #[derive(Debug, thiserror::Error)]
 #[error("the backlog of {0} jobs has run out")]
-struct RanOut(usize);
+pub struct RanOut(pub usize);
 
 impl Bench {
     pub fn new(site: Site, peers: Peers) -> Bench {
@@ -176,6 +176,11 @@ impl Mark {
         Ok(Mark { at, position, cpu: processes.cpu()? })
     }
 
+    /// How many events there were beyond this position.
+    pub fn done_since(self, position: u64) -> u64 {
+        self.position - position
+    }
+
     /// What was done since `first`, and what it cost.
     pub fn since(self, first: Mark, scenario: Scenario) -> Measured {
         let jobs = (self.position - first.position) as f64 / scenario.events_per_job() as f64;
@@ -207,7 +212,7 @@ impl Site {
     }
 
     /// The jobs that are left in the stream.
-    async fn left(&self) -> anyhow::Result<HashSet<JobId>> {
+    pub async fn left(&self) -> anyhow::Result<HashSet<JobId>> {
         let mut broker = self.broker().await?;
         let (mut left, mut from) = (HashSet::new(), "-".to_owned());
         loop {
@@ -231,7 +236,7 @@ mod tests {
     /// What a run leaves is told to be right when it is, and wrong when a single entry is missing.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_job_that_is_neither_done_nor_left_is_noticed() {
-        let site = Site::bare(None, Vec::new()).await.unwrap();
+        let site = Site::bare(None, Vec::new(), 3).await.unwrap();
         site.store().await.unwrap().migrate().await.unwrap();
         site.keep().await.unwrap();
         let mut backlog = Backlog::new(Scenario::Orders);

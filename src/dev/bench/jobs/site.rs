@@ -55,17 +55,17 @@ pub struct Site {
 impl Site {
     /// Starts the servers, on cores of their own when there are `cores`, and sets the shop up.
     pub async fn start(cores: Option<Cores>) -> anyhow::Result<Site> {
-        let site = Self::bare(cores, set_up()).await?;
+        let site = Self::bare(cores, set_up(), Options::default().lock_nodes).await?;
         site.open_shop().await?;
         Ok(site)
     }
 
-    /// The servers alone.
-    pub(super) async fn bare(cores: Option<Cores>, set_up: Vec<Job>) -> anyhow::Result<Site> {
+    /// The servers alone, with so many lock nodes.
+    pub(super) async fn bare(cores: Option<Cores>, set_up: Vec<Job>, lock_nodes: usize) -> anyhow::Result<Site> {
         if let Some(cores) = &cores {
             cores.keep_own()?;
         }
-        let servers = Servers::start(Options::default()).await?;
+        let servers = Servers::start(Options { lock_nodes, ..Options::default() }).await?;
         if let Some(cores) = &cores {
             cores.keep_database(servers.database.pid().context("the database is gone")?)?;
         }
@@ -96,6 +96,11 @@ impl Site {
     /// The state in which every run begins: the shop, these jobs in the stream, and nothing else in any Redis server.
     pub async fn renew(&self, jobs: &[Job]) -> anyhow::Result<()> {
         self.copy(SET_UP, DATABASE).await?;
+        self.refill(jobs).await
+    }
+
+    /// These jobs in the stream and nothing else in any Redis server, and a database that has ended what it had to do.
+    pub async fn refill(&self, jobs: &[Job]) -> anyhow::Result<()> {
         for server in self.servers.lock_nodes.iter().chain([&self.servers.broker]) {
             let mut connection = connect(server).await?;
             redis::cmd("FLUSHALL").exec_async(&mut connection).await?;

@@ -125,7 +125,7 @@ fn told(row: &Row) -> String {
     row.tuning.map(|tuning| tuning.of(row.case.who)).unwrap_or_default()
 }
 
-fn table(header: &[&str]) -> Table {
+pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(header);
@@ -133,7 +133,7 @@ fn table(header: &[&str]) -> Table {
 }
 
 /// Numbers stand at the right, from this column on.
-fn aligned(mut table: Table, from: usize) -> Table {
+pub fn aligned(mut table: Table, from: usize) -> Table {
     for column in table.column_iter_mut().skip(from) {
         column.set_cell_alignment(CellAlignment::Right);
     }

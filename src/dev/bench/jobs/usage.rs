@@ -12,8 +12,8 @@ use crate::dev::servers::{RedisServer, Servers};
 /// The processes of a run.
 #[derive(Clone, Debug)]
 pub struct Processes {
-    /// The daemon or the peer.
-    worker: Option<u32>,
+    /// The daemons or the peer.
+    workers: Vec<u32>,
     broker: Option<u32>,
     lock_nodes: Vec<Option<u32>>,
     database: Option<u32>,
@@ -22,7 +22,7 @@ pub struct Processes {
 /// CPU time of each kind of process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Cpu {
-    /// The daemon or the peer.
+    /// The peer, or all daemons together.
     pub worker: f64,
     pub broker: f64,
     /// All lock nodes together.
@@ -31,10 +31,10 @@ pub struct Cpu {
 }
 
 impl Processes {
-    /// Those of `servers`, and the worker, if there is one.
-    pub fn of(servers: &Servers, worker: Option<u32>) -> Processes {
+    /// Those of `servers`, and the workers, as many as there are.
+    pub fn of(servers: &Servers, workers: impl IntoIterator<Item = u32>) -> Processes {
         Processes {
-            worker,
+            workers: workers.into_iter().collect(),
             broker: servers.broker.pid(),
             lock_nodes: servers.lock_nodes.iter().map(RedisServer::pid).collect(),
             database: servers.database.pid(),
@@ -45,18 +45,22 @@ impl Processes {
     pub fn cpu(&self) -> anyhow::Result<Cpu> {
         let seconds = |pid: Option<u32>| pid.and_then(cpu_seconds).context("a process of the run is gone");
         Ok(Cpu {
-            worker: if self.worker.is_some() { seconds(self.worker)? } else { 0.0 },
+            worker: self.workers.iter().map(|pid| seconds(Some(*pid))).sum::<anyhow::Result<f64>>()?,
             broker: seconds(self.broker)?,
             lock_nodes: self.lock_nodes.iter().map(|pid| seconds(*pid)).sum::<anyhow::Result<f64>>()?,
             database: seconds(self.database)?,
         })
     }
 
-    /// The most memory that the worker has ever held, in MiB.
+    /// The most memory that any of the workers has ever held, in MiB.
     pub fn peak_rss_mib(&self) -> anyhow::Result<f64> {
-        let Some(pid) = self.worker else { return Ok(0.0) };
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the worker is gone")?;
-        peak_kib(&status).map(|kib| kib / 1024.0).context("the system does not tell how much memory the worker holds")
+        let mut most = 0.0_f64;
+        for pid in &self.workers {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the worker is gone")?;
+            let kib = peak_kib(&status).context("the system does not tell how much memory the worker holds")?;
+            most = most.max(kib / 1024.0);
+        }
+        Ok(most)
     }
 }
 
