@@ -48,10 +48,6 @@ const HOLDER_WAIT_SECONDS: u32 = 1;
 const SQL_MODE: &str =
     "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION";
 
-/// A connection that has been idle for this long is asked whether it is alive before it is used. One that died just now
-/// says so itself, and what was sent over it is looked up by its receipts.
-const ASKED_AFTER: Duration = Duration::from_secs(1);
-
 /// The event store. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -79,15 +75,6 @@ impl Store {
             .acquire_timeout(limit)
             .after_connect(|connection, _| {
                 Box::pin(async move { sqlx::raw_sql(AssertSqlSafe(session())).execute(connection).await.map(drop) })
-            })
-            .test_before_acquire(false)
-            .before_acquire(|connection, idle| {
-                Box::pin(async move {
-                    if idle.idle_for > ASKED_AFTER {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
             })
             .connect_lazy_with(options);
         Ok(Self { pool, limit, metrics: None })
