@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::batch::{Back, BrokerClock, Cache, Deciding, Engine, Incidents, Newest};
+use crate::batch::{Back, BrokerClock, Cache, DECIDED_IN_VAIN, Deciding, Engine, Incidents, Newest, Trust};
 use crate::config::Config;
 use crate::connect;
 use crate::domain::Domain;
@@ -92,13 +92,14 @@ async fn connect_all<D: Domain>(
     metrics: Arc<Metrics>,
 ) -> Result<Daemon<D>, StartError> {
     let nodes: Vec<String> = (1..=config.lock.nodes.len()).map(connect::node_name).collect();
+    let repeats: Vec<_> = Repeat::ALL.map(Repeat::as_str).into_iter().chain([DECIDED_IN_VAIN]).collect();
     metrics.start(&Known {
         queues: &config.stream.names,
         job_types: D::JOBS,
         event_types: D::EVENTS,
         put_back: &Back::ALL.map(Back::as_str),
         conflicts: &Conflict::ALL.map(Conflict::as_str),
-        repeats: &Repeat::ALL.map(Repeat::as_str),
+        repeats: &repeats,
         outages: &Outage::ALL.map(Outage::as_str),
         lock_nodes: &nodes,
         lock_ops: &lock::Op::ALL.map(lock::Op::as_str),
@@ -131,6 +132,7 @@ async fn connect_all<D: Domain>(
         incidents: Incidents::default(),
         deciding: Deciding::default(),
         newest: Newest::default(),
+        trust: Trust::default(),
     });
     watch::watch(&engine, config.batch.decide_timeout)
         .map_err(|error| StartError::Unavailable(format!("no thread can be started: {error}")))?;

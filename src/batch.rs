@@ -15,16 +15,18 @@ mod newest;
 mod replay;
 mod rows;
 mod snapshot;
+mod trust;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ending::{End, ends, settle};
+use load::{Loaded, Look, load};
 use locks::{LockLost, Locked, Locks, lock};
 use rows::transaction;
 
-pub use cache::Cache;
+pub use cache::{Cache, Footing};
 pub use clock::BrokerClock;
 pub use decide::{Decided, ID_REUSED, Known, VERSION_MISMATCH, Verdict, decide};
 pub use deciding::Deciding;
@@ -32,6 +34,7 @@ pub use ending::{Fate, Settled, Told};
 pub use incidents::Incidents;
 pub use load::load_sources;
 pub use newest::Newest;
+pub use trust::Trust;
 
 use crate::domain::{AggregateId, Domain};
 use crate::fail;
@@ -64,6 +67,8 @@ pub struct Engine<D: Domain> {
     pub deciding: Deciding,
     /// The newest position that is known to be committed.
     pub newest: Newest,
+    /// Whether states of the cache are believed.
+    pub trust: Trust,
 }
 
 /// How often a batch is decided again before it goes back to the plan.
@@ -123,6 +128,9 @@ pub struct Ended<D: Domain> {
     pub busy: Vec<AggregateId>,
 }
 
+/// Beside the reasons of [`Repeat`], for metrics: a state that was believed was not so, or a job had been run before.
+pub const DECIDED_IN_VAIN: &str = "decided_in_vain";
+
 /// What to do about a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disposition {
@@ -156,16 +164,24 @@ pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> E
     let Locked { locks, mut jobs, mut back, busy } = lock(engine, jobs).await;
     let mut settled = Vec::new();
     let mut spent = 0;
+    let mut look = first_look(engine, &jobs);
     for attempt in 1.. {
         if jobs.is_empty() {
             break;
         }
-        let decided = match attempt_once(engine, &locks, &jobs).await {
+        let looked = std::mem::replace(&mut look, Look::AtAll);
+        let decided = match attempt_once(engine, &locks, &jobs, looked).await {
             Ok(ends) => {
                 settle(std::mem::take(&mut jobs), ends, &mut settled, &mut back);
                 break;
             }
             Err(Failure::LockLost) => Back::LockLost,
+            // Whatever was refused may have been wrong only because nobody had looked.
+            Err(Failure::Store(StoreError::Conflict(_) | StoreError::Data(_))) if looked == Look::AtUnknown => {
+                engine.trust.missed();
+                engine.metrics.repeated(DECIDED_IN_VAIN);
+                continue;
+            }
             Err(Failure::Store(failure)) => {
                 note(engine, &failure, jobs.len());
                 spent += cost(&failure);
@@ -197,28 +213,40 @@ impl From<StoreError> for Failure {
     }
 }
 
+/// A job that was delivered before may well have been run before.
+fn first_look<D: Domain>(engine: &Engine<D>, jobs: &[Planned<Job<D>>]) -> Look {
+    if jobs.iter().all(|planned| planned.job.is_first_delivery) { engine.trust.look() } else { Look::AtAll }
+}
+
 /// Load, decide, commit.
 async fn attempt_once<D: Domain>(
     engine: &Engine<D>,
     locks: &Locks<'_>,
     jobs: &[Planned<Job<D>>],
+    look: Look,
 ) -> Result<Vec<End>, Failure> {
     let ids: HashSet<_> = jobs.iter().map(|planned| planned.job.id).collect();
     let aggregates: HashSet<_> = jobs.iter().flat_map(|planned| planned.aggregates.iter().cloned()).collect();
     let (ids, aggregates): (Vec<_>, Vec<_>) = (ids.into_iter().collect(), aggregates.into_iter().collect());
-    let known = load::load(engine, &ids, &aggregates).await?;
+    let Loaded { known, footing, anchors, is_news } = load(engine, &ids, &aggregates, look).await?;
+    if look == Look::AtAll {
+        engine.trust.looked(is_news);
+    }
     let begun = engine.deciding.begin(jobs.iter().map(|planned| planned.job.entry));
     let decided = decide(jobs, known, engine.clock.now_ms());
     drop(begun);
-    let transaction = transaction(engine, jobs, &decided);
+    let transaction = transaction(engine, jobs, &decided, anchors);
     let committed = commit(engine, locks, &transaction).await?;
     fail::point("committed", "");
     let ends = ends(jobs, &decided, committed);
-    let (states, mut versions) = (decided.states, decided.versions);
-    engine.cache.put(states.into_iter().filter_map(|(aggregate, state)| {
-        let version = versions.remove(&aggregate)?;
-        Some((aggregate, (version, state)))
-    }));
+    if let Some(anchor) = transaction.anchor(committed).or(transaction.anchors.into_iter().max()) {
+        let (states, mut versions) = (decided.states, decided.versions);
+        let with_version = |(aggregate, state)| {
+            let version = versions.remove(&aggregate)?;
+            Some((aggregate, (version, state)))
+        };
+        engine.cache.put(&footing, anchor, states.into_iter().filter_map(with_version));
+    }
     Ok(ends)
 }
 

@@ -1,13 +1,17 @@
-//! States of recently used aggregates, as many as fit into a number of bytes.
+//! States of recently used aggregates, as many as fit into a number of bytes, and the events that they rest on.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
 use crate::domain::{AggregateId, Domain};
+use crate::store::Anchor;
 
-/// Committed states of recently used aggregates. Whatever it says is compared with the head in the database before it is
-/// used, so it saves loading and decides nothing.
+/// Committed states of recently used aggregates.
+///
+/// A state is true as long as the log has the events that it rests on, which the anchors stand for, and nobody else has
+/// written further ones, which the commit notices. So it saves reading and decides nothing.
 ///
 /// It is bounded by bytes and not by number, since states differ: an order has one line or a hundred.
 pub struct Cache<D: Domain> {
@@ -19,18 +23,45 @@ pub struct Cache<D: Domain> {
 struct Held<D: Domain> {
     states: LruCache<AggregateId, (u64, D::State)>,
     bytes: usize,
+    /// While the log has all of these, it has every event that the states rest on. One for each batch under way, or about that.
+    anchors: Vec<Anchor>,
+    /// How often everything was forgotten.
+    epoch: u64,
+}
+
+/// What states out of the cache rest on. Whoever commits what was decided on them has it checked that the anchors are in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Footing {
+    /// All of these.
+    pub anchors: Vec<Anchor>,
+    epoch: u64,
+}
+
+impl<D: Domain> Held<D> {
+    fn new(epoch: u64) -> Self {
+        Self { states: LruCache::unbounded(), bytes: 0, anchors: Vec::new(), epoch }
+    }
 }
 
 impl<D: Domain> Cache<D> {
     /// An empty cache of about this many bytes.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, held: Mutex::new(Held { states: LruCache::unbounded(), bytes: 0 }) }
+        Self { capacity, held: Mutex::new(Held::new(0)) }
     }
 
-    /// Forgets everything.
-    pub fn clear(&self) {
+    /// Forgets everything, unless that has happened since `footing` was taken; then it returns false.
+    pub fn forget(&self, footing: &Footing) -> bool {
         let mut held = self.lock();
-        *held = Held { states: LruCache::unbounded(), bytes: 0 };
+        let is_same = held.epoch == footing.epoch;
+        if is_same {
+            *held = Held::new(held.epoch + 1);
+        }
+        is_same
+    }
+
+    /// What its states rest on now.
+    pub fn footing(&self) -> Footing {
+        self.lock().footing()
     }
 
     /// The version and state of `aggregate`, if it is here.
@@ -38,13 +69,38 @@ impl<D: Domain> Cache<D> {
         self.lock().states.get(aggregate).cloned()
     }
 
+    /// The versions and states of those of `aggregates` that are here, and what they rest on.
+    pub fn get_all(&self, aggregates: &[AggregateId]) -> (Footing, HashMap<AggregateId, (u64, D::State)>) {
+        let mut held = self.lock();
+        let states = aggregates.iter().filter_map(|aggregate| {
+            let known = held.states.get(aggregate).cloned()?;
+            Some((aggregate.clone(), known))
+        });
+        let states = states.collect();
+        (held.footing(), states)
+    }
+
     /// Remembers committed states, and forgets those that were not used for longest. One that would push out all others is not
     /// remembered.
-    pub fn put(&self, states: impl IntoIterator<Item = (AggregateId, (u64, D::State))>) {
+    ///
+    /// The states rest on `anchor`, and so does what was taken with `footing`: whoever puts them has seen all of those anchors in
+    /// the log in which `anchor` is, and not behind it. States from before everything was forgotten are not remembered.
+    pub fn put(
+        &self,
+        footing: &Footing,
+        anchor: Anchor,
+        states: impl IntoIterator<Item = (AggregateId, (u64, D::State))>,
+    ) {
         let mut held = self.lock();
+        if held.epoch != footing.epoch {
+            return;
+        }
+        held.anchors.retain(|held| !footing.anchors.contains(held) && *held != anchor);
+        held.anchors.push(anchor);
         for (aggregate, (version, state)) in states {
             let weight = weigh::<D>(&aggregate, &state);
             if weight > self.capacity {
+                held.remove(&aggregate);
                 continue;
             }
             held.bytes += weight;
@@ -62,6 +118,19 @@ impl<D: Domain> Cache<D> {
     /// during one.
     fn lock(&self) -> MutexGuard<'_, Held<D>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<D: Domain> Held<D> {
+    fn footing(&self) -> Footing {
+        Footing { anchors: self.anchors.clone(), epoch: self.epoch }
+    }
+
+    /// An older state must not outlive the newer one that has no room.
+    fn remove(&mut self, aggregate: &AggregateId) {
+        if let Some((_, state)) = self.states.pop(aggregate) {
+            self.bytes = self.bytes.saturating_sub(weigh::<D>(aggregate, &state));
+        }
     }
 }
 
@@ -92,6 +161,14 @@ mod tests {
         ["item/pen", "order/o"].map(|id| world.states[&aggregate_id(id)].clone())
     }
 
+    fn anchor(position: u64) -> Anchor {
+        Anchor { position, event_id: uuid::Uuid::from_u128(position.into()) }
+    }
+
+    fn put(cache: &Cache<Shop>, states: impl IntoIterator<Item = (AggregateId, (u64, State))>) {
+        cache.put(&cache.footing(), anchor(1), states);
+    }
+
     fn kept(cache: &Cache<Shop>, count: usize) -> Vec<usize> {
         (0..count).filter(|n| cache.get(&aggregate_id(&format!("item/{n:03}"))).is_some()).collect()
     }
@@ -103,13 +180,13 @@ mod tests {
         let cache: Cache<Shop> = Cache::new(10 * one);
         for n in 0..100 {
             cache.get(&aggregate_id("item/000"));
-            cache.put([(aggregate_id(&format!("item/{n:03}")), (1, pen.clone()))]);
+            put(&cache, [(aggregate_id(&format!("item/{n:03}")), (1, pen.clone()))]);
         }
         assert_eq!(kept(&cache, 100), [0, 91, 92, 93, 94, 95, 96, 97, 98, 99]);
-        cache.put([(aggregate_id("item/000"), (7, pen.clone()))]);
+        put(&cache, [(aggregate_id("item/000"), (7, pen.clone()))]);
         assert_eq!(kept(&cache, 100).len(), 10, "one that is put again takes no more room");
         assert_eq!(cache.get(&aggregate_id("item/000")), Some((7, pen)));
-        cache.clear();
+        assert!(cache.forget(&cache.footing()));
         assert_eq!((kept(&cache, 100).len(), cache.lock().bytes), (0, 0));
     }
 
@@ -118,13 +195,48 @@ mod tests {
         let ([pen, order], [_, huge]) = (states(20), states(2000));
         let one = weigh::<Shop>(&aggregate_id("item/000"), &pen);
         let cache: Cache<Shop> = Cache::new(100 * one);
-        (0..100).for_each(|n| cache.put([(aggregate_id(&format!("item/{n:03}")), (1, pen.clone()))]));
+        (0..100).for_each(|n| put(&cache, [(aggregate_id(&format!("item/{n:03}")), (1, pen.clone()))]));
         let heavy = weigh::<Shop>(&aggregate_id("order/o"), &order);
-        cache.put([(aggregate_id("order/o"), (1, order))]);
+        put(&cache, [(aggregate_id("order/o"), (1, order))]);
         assert_eq!(kept(&cache, 100).len(), 100 - heavy.div_ceil(one));
         assert!(cache.lock().bytes <= 100 * one);
-        cache.put([(aggregate_id("order/huge"), (1, huge))]);
+        put(&cache, [(aggregate_id("order/huge"), (1, huge))]);
         assert!(cache.get(&aggregate_id("order/huge")).is_none());
         assert!(cache.get(&aggregate_id("order/o")).is_some());
+    }
+
+    #[test]
+    fn states_rest_on_every_anchor_that_no_later_batch_has_seen() {
+        let cache: Cache<Shop> = Cache::new(1 << 20);
+        let first = cache.footing();
+        assert_eq!(first.anchors, []);
+        cache.put(&first, anchor(10), []);
+        let [a, b] = [cache.footing(), cache.footing()];
+        cache.put(&a, anchor(20), []);
+        assert_eq!(cache.footing().anchors, [anchor(20)], "it was committed by one that saw 10");
+        cache.put(&b, anchor(15), []);
+        assert_eq!(cache.footing().anchors, [anchor(20), anchor(15)], "it has seen 10 and not 20");
+        let both = cache.footing();
+        cache.put(&both, anchor(20), []);
+        assert_eq!(cache.footing().anchors, [anchor(20)], "it wrote nothing, and has seen both");
+    }
+
+    #[test]
+    fn what_was_taken_before_everything_was_forgotten_is_not_remembered() {
+        let ([pen, _], cache) = (states(1), Cache::<Shop>::new(1 << 20));
+        let before = cache.footing();
+        assert!(cache.forget(&before));
+        assert!(!cache.forget(&before), "the second one to notice");
+        cache.put(&before, anchor(1), [(aggregate_id("item/000"), (1, pen))]);
+        assert_eq!((kept(&cache, 1), cache.footing().anchors), (vec![], vec![]));
+    }
+
+    #[test]
+    fn an_older_state_does_not_outlive_a_newer_one_that_has_no_room() {
+        let ([pen, _], [_, huge]) = (states(1), states(2000));
+        let cache: Cache<Shop> = Cache::new(10 * weigh::<Shop>(&aggregate_id("item/000"), &pen));
+        put(&cache, [(aggregate_id("item/000"), (1, pen))]);
+        put(&cache, [(aggregate_id("item/000"), (2, huge))]);
+        assert_eq!((kept(&cache, 1), cache.lock().bytes), (vec![], 0));
     }
 }

@@ -3,32 +3,109 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::Engine;
 use super::decide::Known;
 use super::replay::{Late, replay};
+use super::{Engine, Footing};
 use crate::domain::{AggregateId, Domain};
 use crate::job::JobId;
-use crate::store::{Ground, StoreError};
+use crate::store::{Anchor, Ground, StoreError};
 
-/// Reads all that `jobs` and `aggregates` need: in one round trip when the cache has the states, and in two when it has not,
-/// or more where a history is long.
+/// How much of what this process remembers is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// States out of the cache are those of the database, and no job has been run before. The commit notices if not.
+    AtUnknown,
+    /// Nothing is believed.
+    AtAll,
+}
+
+/// What was loaded.
+pub(super) struct Loaded<D: Domain> {
+    /// What the jobs are decided on.
+    pub known: Known<D>,
+    /// Of the cache, as it was before.
+    pub footing: Footing,
+    /// All of this rests on these; none when the log is empty.
+    pub anchors: Vec<Anchor>,
+    /// Something was found that would not have been believed: a receipt, or another version than that of the cache.
+    pub is_news: bool,
+}
+
+/// Loads all that `jobs` and `aggregates` need: without a round trip when the cache has the states and is believed, in one
+/// when it has to be compared, and in two when states are missing, or more where a history is long.
 pub(super) async fn load<D: Domain>(
     engine: &Engine<D>,
     jobs: &[JobId],
     aggregates: &[AggregateId],
-) -> Result<Known<D>, StoreError> {
-    let Ground { receipts, heads } = engine.store.read(jobs, aggregates).await?;
-    let mut known = Known { receipts, states: Default::default(), versions: heads, unreadable: HashSet::new() };
+    mut look: Look,
+) -> Result<Loaded<D>, StoreError> {
+    loop {
+        let (footing, mut cached) = engine.cache.get_all(aggregates);
+        let missing: Vec<_> = aggregates.iter().filter(|aggregate| !cached.contains_key(*aggregate)).cloned().collect();
+        let (ids, asked) = match look {
+            Look::AtUnknown if missing.is_empty() => {
+                let anchors = footing.anchors.clone();
+                let known = known(HashMap::new(), cached);
+                return Ok(Loaded { known, footing, anchors, is_news: false });
+            }
+            Look::AtUnknown => (&[][..], &missing[..]),
+            Look::AtAll => (jobs, aggregates),
+        };
+        let ground = engine.store.read(ids, asked, &footing.anchors).await?;
+        let head = ground.newest.map_or(0, |newest| newest.position);
+        if ground.is_lost {
+            engine.lost_commits(&footing, head);
+            look = Look::AtAll;
+            continue;
+        }
+        let Ground { receipts, heads, newest, .. } = ground;
+        let is_news = !receipts.is_empty()
+            || cached
+                .iter()
+                .any(|(aggregate, (version, _))| look == Look::AtAll && heads.get(aggregate) != Some(version));
+        let late = late(asked, heads, &mut cached);
+        let mut known = known(receipts, cached);
+        bring_up(engine, &mut known, late).await?;
+        return Ok(Loaded { known, footing, anchors: newest.into_iter().collect(), is_news });
+    }
+}
+
+/// States with their versions, apart.
+fn known<D: Domain>(
+    receipts: HashMap<JobId, crate::store::StoredReceipt>,
+    cached: HashMap<AggregateId, (u64, D::State)>,
+) -> Known<D> {
+    let versions = cached.iter().map(|(aggregate, (version, _))| (aggregate.clone(), *version)).collect();
+    let states = cached.into_iter().map(|(aggregate, (_, state))| (aggregate, state)).collect();
+    Known { receipts, states, versions, unreadable: HashSet::new() }
+}
+
+/// Takes out of `cached` what is behind its head, or has none.
+fn late<S: Default>(
+    asked: &[AggregateId],
+    heads: HashMap<AggregateId, u64>,
+    cached: &mut HashMap<AggregateId, (u64, S)>,
+) -> HashMap<AggregateId, Late<S>> {
     let mut late = HashMap::new();
-    for (aggregate, head) in &known.versions {
-        // A cached state that is newer than the head comes from a database that has since been set back.
-        let (version, state) = engine.cache.get(aggregate).filter(|(version, _)| version <= head).unwrap_or_default();
-        if version < *head {
-            late.insert(aggregate.clone(), Late::new(*head, version, state));
-        } else {
-            known.states.insert(aggregate.clone(), state);
+    for aggregate in asked {
+        let head = heads.get(aggregate).copied().unwrap_or(0);
+        if cached.get(aggregate).is_some_and(|(version, _)| *version == head) {
+            continue;
+        }
+        // A state that is ahead of its head is none of this log.
+        let (version, state) = cached.remove(aggregate).filter(|(version, _)| *version < head).unwrap_or_default();
+        if head > 0 {
+            late.insert(aggregate.clone(), Late::new(head, version, state));
         }
     }
+    late
+}
+
+async fn bring_up<D: Domain>(
+    engine: &Engine<D>,
+    known: &mut Known<D>,
+    mut late: HashMap<AggregateId, Late<D::State>>,
+) -> Result<(), StoreError> {
     if !late.is_empty() {
         replay(engine, &mut late).await?;
     }
@@ -36,18 +113,18 @@ pub(super) async fn load<D: Domain>(
         if unreadable {
             known.unreadable.insert(aggregate.clone());
         }
-        // What the events reach is the version to go by, which may be newer than the head read before.
+        // What the events reach is the version to go by, should the head have been that of commits which have since been lost.
         known.versions.insert(aggregate.clone(), version);
         known.states.insert(aggregate, state);
     }
-    Ok(known)
+    Ok(())
 }
 
 /// Reads the states of aggregates that other jobs' targets depend on. After a failure, which is logged, it returns none of
 /// them; whoever asked asks again.
 pub async fn load_sources<D: Domain>(engine: &Engine<D>, sources: &[AggregateId]) -> HashMap<AggregateId, D::State> {
-    match load(engine, &[], sources).await {
-        Ok(mut known) => {
+    match load(engine, &[], sources, Look::AtAll).await {
+        Ok(Loaded { mut known, .. }) => {
             let states = sources.iter().map(|source| (source.clone(), known.states.remove(source).unwrap_or_default()));
             states.collect()
         }

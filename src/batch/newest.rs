@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Engine;
+use super::{Engine, Footing};
 use crate::domain::Domain;
 
 /// The newest position that this process knows to be committed.
@@ -31,17 +31,30 @@ impl<D: Domain> Engine<D> {
     /// Takes note of the database's newest position, which was asked for when `known` was. States that rest on commits which
     /// are gone must not be used, so all of them are loaded again.
     pub fn note_head(&self, known: u64, head: u64) {
-        if self.newest.has_gone_back(known, head) {
-            self.cache.clear();
-            self.metrics.went_back();
-            tracing::error!(
-                known,
-                head,
-                "the database has lost commits that it had confirmed; jobs whose receipts it lost run again when \
-                 they are sent again"
-            );
+        let footing = self.cache.footing();
+        if self.newest.has_gone_back(known, head) && self.cache.forget(&footing) {
+            self.tell_of_lost_commits(known, head);
         }
         self.metrics.head(Some(self.newest.get()));
+    }
+
+    /// An event that states in the cache rest on, those of `footing`, is not in the log, whose newest position is `head`.
+    pub(super) fn lost_commits(&self, footing: &Footing, head: u64) {
+        let known = self.newest.get();
+        self.newest.has_gone_back(known, head);
+        if self.cache.forget(footing) {
+            self.tell_of_lost_commits(known, head);
+        }
+    }
+
+    fn tell_of_lost_commits(&self, known: u64, head: u64) {
+        self.metrics.went_back();
+        tracing::error!(
+            known,
+            head,
+            "the database has lost commits that it had confirmed; jobs whose receipts it lost run again when they are sent \
+             again"
+        );
     }
 }
 

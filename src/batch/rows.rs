@@ -9,15 +9,17 @@ use crate::job::{Job, Origin};
 use crate::metrics::OutcomeLabel;
 use crate::plan::Planned;
 use crate::projection::Change;
-use crate::store::{Append, Receipt, Transaction};
+use crate::store::{Anchor, Append, Receipt, Transaction};
 
-/// What the batch writes: read models from the states, receipts from the verdicts, and the events.
+/// What the batch writes: read models from the states, receipts from the verdicts, and the events. All of it rests on the
+/// `anchors`.
 pub(super) fn transaction<D: Domain>(
     engine: &Engine<D>,
     jobs: &[Planned<Job<D>>],
     decided: &Decided<D>,
+    anchors: Vec<Anchor>,
 ) -> Transaction {
-    let mut transaction = Transaction { read_only: decided.read_only.clone(), ..Transaction::default() };
+    let mut transaction = Transaction { read_only: decided.read_only.clone(), anchors, ..Transaction::default() };
     for (planned, verdict) in jobs.iter().zip(&decided.verdicts) {
         let (outcome, reason, events) = match verdict {
             Verdict::Applied { count: 0, .. } => (OutcomeLabel::Applied, None, None),

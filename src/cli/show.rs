@@ -12,7 +12,7 @@ use crate::store::{Recorded, StoredReceipt};
 pub async fn job(config: &Config, id: &str, json: bool) -> Result<u8, Failed> {
     let store = app::store(config).await?;
     let job = JobId::from_text(id);
-    let Some(receipt) = store.read(&[job], &[]).await?.receipts.remove(&job) else {
+    let Some(receipt) = store.read(&[job], &[], &[]).await?.receipts.remove(&job) else {
         return Err(Failed::new(exit::NO, format!("job {job} has no receipt: it has not ended, or was never pushed")));
     };
     let events = match receipt.positions {

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::sql::{JSON_ID, Sql};
 use super::{
-    Connection, HOLDER_WAIT_SECONDS, IDLE_IN_TRANSACTION_SECONDS, LOCK_WAIT_SECONDS, Outage, Snapshot, StoreError,
-    column, history,
+    Anchor, Connection, HOLDER_WAIT_SECONDS, IDLE_IN_TRANSACTION_SECONDS, LOCK_WAIT_SECONDS, Outage, Snapshot,
+    StoreError, column, history,
 };
 use crate::domain::{AggregateId, EncodedEvent};
 use crate::job::{Fingerprint, JobId};
@@ -67,6 +67,8 @@ pub struct Transaction {
     /// Aggregates that were read but get no event, with the version that was read. Nothing is committed when one of them
     /// has a newer version by the time the sequence row is held.
     pub read_only: Vec<(AggregateId, u64)>,
+    /// What the decisions rest on. Nothing is committed when one of them is not in the log.
+    pub anchors: Vec<Anchor>,
 }
 
 /// A transaction that is durable.
@@ -81,6 +83,12 @@ pub struct Committed {
 pub struct Packet(String);
 
 impl Transaction {
+    /// The last of its events, now that it is committed.
+    pub fn anchor(&self, committed: Committed) -> Option<Anchor> {
+        let last = self.events.last()?;
+        Some(Anchor { position: committed.base + self.events.len() as u64, event_id: last.event_id() })
+    }
+
     /// The transaction's statements. `max_packet` is the server's limit in bytes: a larger packet would cost the
     /// connection, and the server's answer would be that it is gone.
     pub fn packet(&self, max_packet: u64) -> Result<Packet, StoreError> {
@@ -100,9 +108,9 @@ impl Transaction {
         sql.append(&self.projections);
         history::write(snapshots, &mut sql);
         let count = self.events.len() as u64;
-        sql.raw("UPDATE event_sequence SET position = LAST_INSERT_ID(position + ")
-            .number(count)
-            .raw(") WHERE id = 1; ");
+        sql.raw("UPDATE event_sequence SET position = LAST_INSERT_ID(position + ").number(count).raw(")");
+        self.check_anchors(&mut sql);
+        sql.raw(" WHERE id = 1; ");
         sql.raw("SET @base = LAST_INSERT_ID() - ").number(count);
         sql.raw(", SESSION innodb_lock_wait_timeout = ").number(HOLDER_WAIT_SECONDS).raw("; ");
         self.check_heads(&mut sql);
@@ -113,8 +121,23 @@ impl Transaction {
         sql
     }
 
-    /// Versions have no gaps, so an aggregate has changed exactly when the next version exists. A change turns a column to
-    /// NULL that cannot be NULL, which ends the packet before its COMMIT.
+    /// Loads and commits may go to different servers: the one that was failed over to may lack what was loaded. A column that
+    /// cannot be NULL turns to NULL then, which ends the packet before its COMMIT.
+    fn check_anchors(&self, sql: &mut Sql) {
+        if self.anchors.is_empty() {
+            return;
+        }
+        sql.raw(", unchanged = IF(");
+        for (index, anchor) in self.anchors.iter().enumerate() {
+            sql.raw(if index > 0 { " AND " } else { "" });
+            sql.raw("EXISTS(SELECT 1 FROM events WHERE position = ").number(anchor.position);
+            sql.raw(" AND event_id = ").bytes(anchor.event_id.as_bytes()).raw(")");
+        }
+        sql.raw(", 1, NULL)");
+    }
+
+    /// Versions have no gaps, so an aggregate has changed exactly when the next version exists. This statement is one
+    /// of its own, since it has to look after the sequence row is held.
     fn check_heads(&self, sql: &mut Sql) {
         if self.read_only.is_empty() {
             return;

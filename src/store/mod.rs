@@ -1,10 +1,10 @@
 //! The event store: events, receipts and the sequence row, on MySQL or MariaDB.
 //!
-//! A batch costs two packets: [`Store::read`] asks for receipts and heads, and [`Connection::commit`] sends the whole
-//! transaction, from START TRANSACTION to COMMIT, as one packet. The server runs it whether or not this process is still there,
-//! so a frozen daemon holds the sequence row only when a statement failed in between; then the session's own time limit ends the
-//! transaction. In between, [`Store::events_of`] reads what the cache lacks, and for what has a long history
-//! [`Store::snapshots`] is asked first.
+//! A batch costs one packet: [`Connection::commit`] sends the whole transaction, from START TRANSACTION to COMMIT. The server
+//! runs it whether or not this process is still there, so a frozen daemon holds the sequence row only when a statement failed
+//! in between; then the session's own time limit ends the transaction. Before it, [`Store::read`] asks for the receipts and heads
+//! that are not known, [`Store::events_of`] reads what the cache lacks, and for what has a long history [`Store::snapshots`] is
+//! asked first.
 
 mod audit;
 mod commit;
@@ -31,7 +31,7 @@ pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use history::{Past, Snapshot};
 pub use migrate::{MigrateError, SchemaState};
 pub use prune::ReceiptPage;
-pub use read::{Ground, Recorded, StoredReceipt};
+pub use read::{Anchor, Ground, Recorded, StoredReceipt};
 
 /// How long a transaction may sit idle, in seconds, before the server ends it: its daemon is frozen or gone. Together with
 /// [`LOCK_WAIT_SECONDS`] it bounds how long anyone can hold the sequence row.

@@ -6,6 +6,7 @@ use super::sql::{JSON_ID, Sql};
 use super::{Store, StoreError, column};
 use crate::domain::AggregateId;
 use crate::job::{Fingerprint, JobId};
+use uuid::Uuid;
 
 /// What a batch of jobs stands on at one moment.
 #[derive(Debug, Default)]
@@ -14,6 +15,22 @@ pub struct Ground {
     pub receipts: HashMap<JobId, StoredReceipt>,
     /// The newest version of those aggregates that have events.
     pub heads: HashMap<AggregateId, u64>,
+    /// The log's last event, which is not older than the heads; none when there are no events.
+    pub newest: Option<Anchor>,
+    /// An anchor that was asked for is not in the log.
+    pub is_lost: bool,
+}
+
+/// An event that is known to be in the log.
+///
+/// Positions follow the order of commits, and what a database loses are its last commits. So as long as the log has this
+/// event, it has every event that came before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Anchor {
+    /// Its place in the log.
+    pub position: u64,
+    /// Its id, which no event of another log at this place has.
+    pub event_id: Uuid,
 }
 
 /// A receipt as it is stored.
@@ -54,47 +71,44 @@ pub struct Recorded {
     pub recorded_at: String,
 }
 
+/// In the second column of a row of [`Store::read`], where a head has its aggregate's type: all rows have eight columns, since
+/// those of all statements arrive as one list.
+const RECEIPT: &str = "";
+/// The same.
+const ANCHOR: &str = "*";
+
 const EVENT_COLUMNS: &str = "SELECT position, aggregate_type, aggregate_id, version, event_type, schema_version, payload, \
                              metadata, CAST(recorded_at AS CHAR) FROM events WHERE ";
 
 impl Store {
-    /// Reads the receipts of `jobs` and the heads of `aggregates`, in one packet.
-    pub async fn read(&self, jobs: &[JobId], aggregates: &[AggregateId]) -> Result<Ground, StoreError> {
-        let mut sql = Sql::new();
-        // Every statement has the same eight columns, since the rows of all of them arrive as one list.
-        if !jobs.is_empty() {
-            sql.raw("SELECT job_id, '', outcome, reason, first_position, last_position, fingerprint, ");
-            sql.raw("CAST(recorded_at AS CHAR) FROM receipts WHERE job_id IN (");
-            sql.list(jobs, |sql, job| {
-                sql.bytes(job.0.as_bytes());
-            });
-            sql.raw(");");
-        }
+    /// Reads the receipts of `jobs` and the heads of `aggregates`, and looks whether the log has the `anchors`, in one packet.
+    pub async fn read(
+        &self,
+        jobs: &[JobId],
+        aggregates: &[AggregateId],
+        anchors: &[Anchor],
+    ) -> Result<Ground, StoreError> {
         let kinds = by_kind(aggregates.iter().map(|aggregate| (aggregate, ())));
-        for (kind, members) in &kinds {
-            // One step down the index for each. MAX with IN and GROUP BY reads every version of every aggregate whenever
-            // the optimizer takes no loose index scan, and so does MySQL unless all columns of the key are in the order.
-            sql.raw("SELECT CAST(j.id AS BINARY), ").text(kind).raw(", '', NULL, (SELECT version FROM events ");
-            sql.raw("WHERE aggregate_type = ").text(kind).raw(" AND aggregate_id = CAST(j.id AS BINARY) ");
-            sql.raw("ORDER BY aggregate_type DESC, aggregate_id DESC, version DESC LIMIT 1), NULL, NULL, NULL FROM ");
-            sql.raw("JSON_TABLE(");
-            sql.json(&members.iter().map(|(aggregate, ())| &*aggregate.id).collect::<Vec<_>>());
-            sql.raw(", '$[*]' COLUMNS (id ").raw(JSON_ID).raw(" PATH '$')) j;");
-        }
-        let rows = if sql.is_empty() { vec![] } else { self.rows(sql.into_string(), false).await? };
+        let mut sql = Sql::new();
+        ask_for_receipts(jobs, &mut sql);
+        ask_for_heads(&kinds, &mut sql);
+        ask_for_anchors(anchors, &mut sql);
         let mut ground = Ground::default();
-        for row in &rows {
-            let kind: String = column(row, 1)?;
-            if kind.is_empty() {
-                let (job, receipt) = receipt(row)?;
-                ground.receipts.insert(job, receipt);
-            } else if let Some((kind, _)) = kinds.get_key_value(kind.as_str()) {
-                let id = text(column(row, 0)?)?;
-                if let Some(version) = column::<Option<u64>>(row, 4)? {
-                    ground.heads.insert(AggregateId::new(kind, id), version);
+        let mut seen = Vec::new();
+        for row in &self.rows(sql.into_string(), false).await? {
+            match column::<&str>(row, 1)? {
+                RECEIPT => drop(receipt(row).map(|(job, receipt)| ground.receipts.insert(job, receipt))?),
+                ANCHOR => seen
+                    .push(Anchor { position: column(row, 4)?, event_id: Uuid::from_bytes(sixteen(column(row, 0)?)?) }),
+                kind => {
+                    if let (Some((kind, _)), Some(version)) = (kinds.get_key_value(kind), column(row, 4)?) {
+                        ground.heads.insert(AggregateId::new(kind, text(column(row, 0)?)?), version);
+                    }
                 }
             }
         }
+        ground.is_lost = anchors.iter().any(|anchor| !seen.contains(anchor));
+        ground.newest = seen.into_iter().max();
         Ok(ground)
     }
 
@@ -145,6 +159,44 @@ impl Store {
                 })
             })
             .collect()
+    }
+}
+
+fn ask_for_receipts(jobs: &[JobId], sql: &mut Sql) {
+    if jobs.is_empty() {
+        return;
+    }
+    sql.raw("SELECT job_id, ").text(RECEIPT).raw(", outcome, reason, first_position, last_position, fingerprint, ");
+    sql.raw("CAST(recorded_at AS CHAR) FROM receipts WHERE job_id IN (");
+    sql.list(jobs, |sql, job| {
+        sql.bytes(job.0.as_bytes());
+    });
+    sql.raw(");");
+}
+
+/// One step down the index for each. MAX with IN and GROUP BY reads every version of every aggregate whenever the optimizer
+/// takes no loose index scan, and so does MySQL unless all columns of the key are in the order.
+fn ask_for_heads(kinds: &BTreeMap<&'static str, Vec<(&AggregateId, ())>>, sql: &mut Sql) {
+    for (kind, members) in kinds {
+        sql.raw("SELECT CAST(j.id AS BINARY), ").text(kind).raw(", '', NULL, (SELECT version FROM events ");
+        sql.raw("WHERE aggregate_type = ").text(kind).raw(" AND aggregate_id = CAST(j.id AS BINARY) ");
+        sql.raw("ORDER BY aggregate_type DESC, aggregate_id DESC, version DESC LIMIT 1), NULL, NULL, NULL FROM ");
+        sql.raw("JSON_TABLE(");
+        sql.json(&members.iter().map(|(aggregate, ())| &*aggregate.id).collect::<Vec<_>>());
+        sql.raw(", '$[*]' COLUMNS (id ").raw(JSON_ID).raw(" PATH '$')) j;");
+    }
+}
+
+/// After the heads, so that the newest event is not older than any of them.
+fn ask_for_anchors(anchors: &[Anchor], sql: &mut Sql) {
+    sql.raw("SELECT event_id, ").text(ANCHOR).raw(", '', NULL, position, NULL, NULL, NULL FROM events ");
+    sql.raw("ORDER BY position DESC LIMIT 1;");
+    if !anchors.is_empty() {
+        sql.raw("SELECT event_id, ").text(ANCHOR).raw(", '', NULL, position, NULL, NULL, NULL FROM events ");
+        sql.raw("WHERE position IN (").list(anchors, |sql, anchor| {
+            sql.number(anchor.position);
+        });
+        sql.raw(");");
     }
 }
 

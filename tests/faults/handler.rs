@@ -33,7 +33,7 @@ pub async fn panics_and_hangs(site: &mut Site) {
     let id = lockkeeper::job::JobId::from_text(&hanging.id);
     let (mut ends, mut alive) = (0, 0);
     let deadline = Instant::now() + PATIENCE;
-    while site.world.store.read(&[id], &[]).await.expect("a read").receipts.is_empty() {
+    while site.world.store.read(&[id], &[], &[]).await.expect("a read").receipts.is_empty() {
         assert!(Instant::now() < deadline, "the job is not dead after {ends} ends");
         if let Some(status) = site.daemons[0].process.exit_status() {
             assert_eq!(status.code(), Some(70), "I7: a decision that does not end ends the process, and says so");

@@ -194,7 +194,7 @@ pub async fn poison(site: &mut Site) {
     let id = lockkeeper::job::JobId::from_text(&job.id);
     let mut crashes = 0;
     let deadline = Instant::now() + PATIENCE;
-    while site.world.store.read(&[id], &[]).await.expect("a read").receipts.is_empty() {
+    while site.world.store.read(&[id], &[], &[]).await.expect("a read").receipts.is_empty() {
         assert!(Instant::now() < deadline, "the poison job is not dead after {crashes} crashes");
         if site.daemons[0].process.exit_status().is_some() {
             crashes += 1;

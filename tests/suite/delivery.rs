@@ -93,7 +93,7 @@ async fn a_job_that_waits_for_a_foreign_lock_lets_the_others_go_on() {
     let waits = world.push("item.restock", &held, r#"{"quantity":1}"#).await;
     let goes = world.push("item.restock", &free, r#"{"quantity":1}"#).await;
     assert_eq!(world.receipt(goes).await.outcome, "applied");
-    assert!(world.store.read(&[waits], &[]).await.expect("a read").receipts.is_empty(), "the lock is respected");
+    assert!(world.store.read(&[waits], &[], &[]).await.expect("a read").receipts.is_empty(), "the lock is respected");
     let length: u64 = redis::cmd("XLEN").arg(&world.stream).query_async(&mut world.redis.clone()).await.expect("XLEN");
     assert!(length >= 1, "a job that waits stays in the stream, so that a peer finds it when this daemon is killed");
     for node in &world.lock_nodes {

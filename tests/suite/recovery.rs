@@ -76,7 +76,7 @@ async fn a_job_that_kills_its_process_is_dead_lettered_alone_among_five_hundred(
     // As a supervisor would: start it again whenever it ends.
     let mut daemon = world.start(&soon);
     let deadline = Instant::now() + PATIENCE;
-    while world.store.read(&[poison], &[]).await.expect("a read").receipts.is_empty() {
+    while world.store.read(&[poison], &[], &[]).await.expect("a read").receipts.is_empty() {
         assert!(Instant::now() < deadline, "the poison job is not dead after {crashes} crashes");
         if daemon.process.exit_status().is_some() {
             crashes += 1;

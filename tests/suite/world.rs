@@ -177,7 +177,7 @@ impl World {
     /// The receipt of `job`, once it is there.
     pub async fn receipt(&self, job: JobId) -> StoredReceipt {
         eventually(&format!("job {job} has a receipt"), async || {
-            let snapshot = self.store.read(&[job], &[]).await.ok()?;
+            let snapshot = self.store.read(&[job], &[], &[]).await.ok()?;
             snapshot.receipts.get(&job).cloned()
         })
         .await
