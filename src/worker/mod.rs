@@ -1,5 +1,6 @@
 //! The loops: taking jobs in, running batches of them, telling the broker.
 
+mod company;
 mod hand;
 mod intake;
 mod reading;
@@ -16,6 +17,8 @@ use tokio::task::{JoinError, JoinSet};
 pub use hand::{Hand, Room};
 pub use intake::{Intake, keep_alive};
 pub use reading::Reading;
+
+use company::wait_for_company;
 
 use crate::batch::{self, Back, Ended, Engine};
 use crate::domain::{AggregateId, Domain, Targets};
@@ -60,6 +63,8 @@ pub struct Dispatcher<D: Domain> {
     settling: JoinSet<()>,
     resolving: JoinSet<HashMap<AggregateId, D::State>>,
     in_flight_jobs: usize,
+    /// When the youngest batch was begun.
+    last_begun: Instant,
     /// Jobs that left a batch without an end since the drain began.
     went_back: usize,
 }
@@ -97,6 +102,7 @@ impl<D: Domain> Dispatcher<D> {
             settling: JoinSet::new(),
             resolving: JoinSet::new(),
             in_flight_jobs: 0,
+            last_begun: Instant::now(),
             went_back: 0,
         }
     }
@@ -164,11 +170,16 @@ impl<D: Domain> Dispatcher<D> {
     /// between two would be in no batch and have no timer.
     fn start_batches(&mut self, now: Instant) -> Option<Instant> {
         while self.running.len() < self.settings.in_flight {
+            let until = wait_for_company(self.running.len(), self.plan.waiting(), self.last_begun);
+            if let Some(until) = until.filter(|until| now < *until) {
+                return self.plan.next_due(now).into_iter().chain([until]).min();
+            }
             let mut batch = self.plan.next_batch(now, self.settings.limits);
             if batch.is_empty() {
                 break;
             }
             self.in_flight_jobs += batch.len();
+            self.last_begun = now;
             let (engine, broker) = (self.engine.clone(), self.broker.clone());
             let in_flight = engine.metrics.batch_started();
             self.running.spawn(async move {
