@@ -257,8 +257,8 @@ fn settings(config: &Config) -> worker::Settings {
 /// millisecond.
 const MAX_KEYS: usize = 2000;
 
-/// A full batch of orders of a hundred lines would hold 25,000 events in memory, and the sequence row for as long as they take.
-const TOUCHES_PER_JOB: usize = 8;
+/// A full batch of orders of a hundred lines would hold 50,000 events in memory, and the sequence row for as long as they take.
+const TOUCHES_PER_JOB: usize = 4;
 
 /// Waits for the drain, or for a loop that ends before its time, which is a fault; then for the loops, the second signal, or
 /// the end of the time for draining. Metrics and readiness are served meanwhile.

@@ -33,7 +33,7 @@ async fn peak_with(backlog: u64) -> u64 {
     for _ in 0..backlog / 1000 {
         fill(1000).await;
     }
-    let daemon = world.daemon(&[]).await;
+    let daemon = world.daemon(&[("LOCKKEEPER_STREAM_PREFETCH", "2048")]).await;
     let mut sql = world.sql().await;
     let mut most_in_hand = 0;
     loop {

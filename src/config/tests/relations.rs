@@ -55,15 +55,15 @@ fn a_node_answers_within_the_locks_life() {
 fn capacities_fit_together() {
     assert_problem(
         "LOCKKEEPER_STREAM_PREFETCH",
-        "255",
+        "511",
         "stream.prefetch (from LOCKKEEPER_STREAM_PREFETCH): must be at \
-        least batch.max_jobs, which is 256, or no batch is ever full; not 255",
+        least batch.max_jobs, which is 512, or no batch is ever full; not 511",
     );
     assert_problem(
         "LOCKKEEPER_BATCH_MAX_JOBS",
-        "4000",
+        "5000",
         "stream.prefetch (from the default): must be at least \
-        batch.max_jobs, which is 4000, or no batch is ever full; not 2048",
+        batch.max_jobs, which is 5000, or no batch is ever full; not 4096",
     );
     assert_problem(
         "LOCKKEEPER_BATCH_IN_FLIGHT",
