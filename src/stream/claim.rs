@@ -4,8 +4,8 @@
 //! in the same step: a process that was frozen and wakes takes nothing back.
 //!
 //! The delivery count of an entry is the number of times that work on it was started. A read counts as the first start.
-//! Claiming does not count; the start of a claimed job does ([`Broker::count_starts`]), before it happens, and in the
-//! broker, so that the count outlives a process which the job kills.
+//! Claiming does not count; the start of a claimed job does ([`Broker::count_starts`]), when it has its locks and before it
+//! is decided, and in the broker, so that the count outlives a process which the job kills.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
