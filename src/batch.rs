@@ -52,7 +52,7 @@ use crate::stream::Broker;
 pub struct Engine<D: Domain> {
     /// Events, receipts, sequence.
     pub store: Store,
-    /// How often work on a claimed job was started.
+    /// Counts the starts of claimed jobs; the dispatcher tells it of their ends.
     pub broker: Broker,
     /// The server's limit on a packet, in bytes.
     pub max_packet: u64,

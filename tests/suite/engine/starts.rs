@@ -3,8 +3,11 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
+use lockkeeper::dev::proxy::{Fault, Proxy};
+
 use super::*;
 use crate::hold::{give_lock, pending, take_lock};
+use crate::world::PATIENCE;
 
 /// As often was work on the jobs started before.
 const EARLIER: u64 = 2;
@@ -107,4 +110,35 @@ async fn jobs_whose_start_cannot_be_counted_are_not_started_and_keep_no_lock() {
     take_lock(&world, &format!("lock:counter:{key}")).await;
     assert!(since.elapsed() < engine.locks.settings().ttl, "it was released, and has not run out by itself");
     assert!(world.history("counter", &key).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_is_counted_once_although_the_broker_s_answers_are_lost() {
+    let mut world = world().await;
+    let (key, direct) = (world.id("c"), world.broker.clone());
+    let address = direct.trim_start_matches("redis://").parse().expect("the broker's address");
+    let proxy = Proxy::start(address).await.expect("a proxy");
+    world.broker = format!("redis://{}", proxy.address());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (noted, stream) = (seen.clone(), world.stream.clone());
+    let engine =
+        engine(&world, move |_, _| noted.lock().expect("no act has panicked").push(starts(&direct, &stream))).await;
+    let jobs = claimed(&world, &engine, &key).await;
+    // That start has been counted already; from now on the broker knows the script.
+    let known = engine.broker.count_starts(&world.stream, &[(jobs[0].job.entry, EARLIER)]).await;
+    known.expect("the broker answers");
+    proxy.set(Fault::DropReplies);
+    let mut ended = run(&engine, jobs).await;
+    assert_eq!(reasons(&ended), [batch::Back::Unavailable; 2]);
+    let counts: Vec<u64> = pending(&world).await.into_iter().map(|(_, count)| count).collect();
+    assert_eq!(counts, [EARLIER + 1; 2], "the broker has done it all the same");
+    proxy.set(Fault::None);
+    let deadline = Instant::now() + PATIENCE;
+    while !ended.back.is_empty() {
+        assert!(Instant::now() < deadline, "the broker does not answer again");
+        assert_eq!(reasons(&ended), [batch::Back::Unavailable; 2]);
+        ended = run(&engine, again(ended)).await;
+    }
+    assert_eq!(outcomes(&ended), ["applied", "applied"]);
+    assert_eq!(*seen.lock().expect("no act has panicked"), [[EARLIER + 1; 2]]);
 }
