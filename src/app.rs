@@ -24,7 +24,6 @@ use crate::projection::Projection;
 use crate::retention;
 use crate::spans::Spans;
 use crate::store::{Conflict, Outage, Repeat};
-use crate::stream::Broker;
 use crate::worker::{self, Dispatcher, Drained, Hand, Intake, Reading};
 use open::{inspect, prepare};
 use sample::Sampler;
@@ -47,7 +46,6 @@ pub enum End {
 /// A daemon whose parts are connected.
 struct Daemon<D: Domain> {
     engine: Arc<Engine<D>>,
-    broker: Broker,
     hand: Hand,
     lifecycle: Lifecycle,
     listener: tokio::net::TcpListener,
@@ -123,6 +121,7 @@ async fn connect_all<D: Domain>(
     let cache = Cache::new(config.batch.cache_bytes as usize);
     let engine = Arc::new(Engine {
         store,
+        broker,
         max_packet,
         locks,
         projections,
@@ -137,14 +136,15 @@ async fn connect_all<D: Domain>(
     watch::watch(&engine, config.batch.decide_timeout)
         .map_err(|error| StartError::Unavailable(format!("no thread can be started: {error}")))?;
     let hand = Hand::new(config.stream.prefetch, config.stream.prefetch_bytes as usize);
-    Ok(Daemon { engine, broker, hand, lifecycle, listener, spans })
+    Ok(Daemon { engine, hand, lifecycle, listener, spans })
 }
 
 impl<D: Domain> Daemon<D> {
     /// Starts every loop, waits for the end of one of them or for the drain, and sees the drain through.
     async fn supervise(self, config: &Config) -> End {
-        let Self { engine, broker, hand, lifecycle, listener, spans } = self;
-        let (metrics, locks, store) = (engine.metrics.clone(), engine.locks.clone(), engine.store.clone());
+        let Self { engine, hand, lifecycle, listener, spans } = self;
+        let (metrics, locks) = (engine.metrics.clone(), engine.locks.clone());
+        let (store, broker) = (engine.store.clone(), engine.broker.clone());
         let reading = Reading::new(metrics.clone());
         let endpoints = Endpoints {
             metrics: metrics.clone(),
@@ -195,15 +195,8 @@ impl<D: Domain> Daemon<D> {
                 "retention"
             });
         }
-        let dispatcher = Dispatcher::new(
-            engine.clone(),
-            broker.clone(),
-            hand.clone(),
-            lifecycle.clone(),
-            reading,
-            settings(config),
-            spans.clone(),
-        );
+        let dispatcher =
+            Dispatcher::new(engine.clone(), hand.clone(), lifecycle.clone(), reading, settings(config), spans.clone());
         let mut loops: Loops = JoinSet::new();
         loops.spawn(async move { dispatcher.run(entries).await });
         loops.spawn(async move { Ok(Drained { finished: 0, handed_back: intake.run().await }) });

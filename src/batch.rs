@@ -1,4 +1,4 @@
-//! One batch's story: lock, load, decide, commit, release.
+//! One batch's story: lock, count, load, decide, commit, release.
 //!
 //! A batch runs in a task of its own that is never cancelled, so that no statement is dropped half way. Its jobs leave it
 //! settled, with a committed receipt, or they go back to the plan; nothing is acknowledged here.
@@ -15,6 +15,7 @@ mod newest;
 mod replay;
 mod rows;
 mod snapshot;
+mod starts;
 mod trust;
 
 use std::collections::{HashMap, HashSet};
@@ -25,6 +26,7 @@ use ending::{End, ends, settle};
 use load::{Loaded, Look, load};
 use locks::{LockLost, Locked, Locks, lock};
 use rows::transaction;
+use starts::count_starts;
 
 pub use cache::{Cache, Footing};
 pub use clock::BrokerClock;
@@ -44,11 +46,14 @@ use crate::metrics::Metrics;
 use crate::plan::Planned;
 use crate::projection::Projection;
 use crate::store::{Committed, Repeat, Store, StoreError, Transaction};
+use crate::stream::Broker;
 
 /// What every batch works with.
 pub struct Engine<D: Domain> {
     /// Events, receipts, sequence.
     pub store: Store,
+    /// Counts the starts of claimed jobs; the dispatcher tells it of their ends.
+    pub broker: Broker,
     /// The server's limit on a packet, in bytes.
     pub max_packet: u64,
     /// One lock per aggregate.
@@ -93,7 +98,7 @@ pub enum Back {
     Contended,
     /// The database refused the batch; smaller ones will show which job it is.
     Refused,
-    /// The database cannot be used.
+    /// The database cannot be used, or the broker, where the start of a claimed job is to be counted.
     Unavailable,
 }
 
@@ -162,6 +167,9 @@ fn cost(failure: &StoreError) -> u32 {
 pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> Ended<D> {
     engine.metrics.batch(jobs.len());
     let Locked { locks, mut jobs, mut back, busy } = lock(engine, jobs).await;
+    if !count_starts(engine, &mut jobs).await {
+        back.extend(jobs.drain(..).map(|job| (job, Back::Unavailable)));
+    }
     let mut settled = Vec::new();
     let mut spent = 0;
     let mut look = first_look(engine, &jobs);

@@ -211,7 +211,8 @@ pub struct Job<D: Domain> {
     pub deliveries: Option<u64>,
     /// Nobody has been given it before, as far as the broker knows.
     pub is_first_delivery: bool,
-    /// Its start in this process has been counted: by its read, or, when it was claimed, before its first batch.
+    /// Its start in this process has been counted: by its read, or, when it was claimed, in the first batch that had its
+    /// locks.
     pub counted: bool,
     /// What to do, or why it cannot be done.
     pub work: Result<D::Command, Dead>,

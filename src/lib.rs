@@ -17,9 +17,9 @@
 //!
 //! [`worker::Intake`] reads entries through a consumer group. [`job::decode`] makes each a job, also the malformed ones.
 //! [`plan::Plan`] picks the next batch: jobs whose aggregates no batch in flight touches, in stream order per aggregate.
-//! [`batch::run`] locks the batch's aggregates in one round, reads receipts, heads and states, decides every job in memory
-//! with [`batch::decide`], and commits read models, receipts and events in one packet. Then the broker is told: reply,
-//! acknowledge and delete, or dead-letter.
+//! [`batch::run`] locks the batch's aggregates in one round, has the broker count the start of jobs that were claimed, reads
+//! receipts, heads and states, decides every job in memory with [`batch::decide`], and commits read models, receipts and
+//! events in one packet. Then the broker is told: reply, acknowledge and delete, or dead-letter.
 //!
 //! # Invariants
 //!

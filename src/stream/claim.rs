@@ -4,8 +4,8 @@
 //! in the same step: a process that was frozen and wakes takes nothing back.
 //!
 //! The delivery count of an entry is the number of times that work on it was started. A read counts as the first start.
-//! Claiming does not count; the start of a claimed job does ([`Broker::count_starts`]), before it happens, and in the
-//! broker, so that the count outlives a process which the job kills.
+//! Claiming does not count; the start of a claimed job does ([`Broker::count_starts`]), when it has its locks and before it
+//! is decided, and in the broker, so that the count outlives a process which the job kills.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -59,14 +59,15 @@ static KEEP_ALIVE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Raises the delivery count of those entries that are still ours. KEYS: stream. ARGV: group, consumer, ids.
+/// Raises the delivery count of those entries that are still ours to the one that is given for each. A call may be repeated,
+/// since the answer to it may have been lost. KEYS: stream. ARGV: group, consumer, then id and count in turn.
 static COUNT_STARTS: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        for i = 3, #ARGV do
+        for i = 3, #ARGV, 2 do
             local mine = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])[1]
-            if mine then
-                redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'RETRYCOUNT', mine[4] + 1, 'JUSTID')
+            if mine and mine[4] < tonumber(ARGV[i + 1]) then
+                redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'RETRYCOUNT', ARGV[i + 1], 'JUSTID')
             end
         end
         return 0",
@@ -167,41 +168,44 @@ impl Broker {
     pub async fn keep_alive(&self, stream: &str, ids: &[EntryId]) -> Result<u64, BrokerError> {
         let mut kept = 0;
         for ids in ids.chunks(ENTRIES_PER_CALL) {
-            kept += self.invoke_for(&KEEP_ALIVE, stream, ids).await?;
+            let mut call = KEEP_ALIVE.key(stream);
+            call.arg(&self.settings.group).arg(&*self.consumer);
+            ids.iter().for_each(|id| {
+                call.arg(id.to_string());
+            });
+            kept += call.invoke_async::<u64>(&mut self.connection()).await?;
         }
         Ok(kept)
     }
 
-    /// Counts a start of each of these claimed entries, before it happens.
-    pub async fn count_starts(&self, stream: &str, ids: &[EntryId]) -> Result<(), BrokerError> {
-        for ids in ids.chunks(ENTRIES_PER_CALL) {
-            self.invoke_for(&COUNT_STARTS, stream, ids).await?;
-        }
-        Ok(())
-    }
-
-    async fn invoke_for(&self, script: &Script, stream: &str, ids: &[EntryId]) -> Result<u64, BrokerError> {
-        let mut call = script.key(stream);
-        call.arg(&self.settings.group).arg(&*self.consumer);
-        ids.iter().for_each(|id| {
-            call.arg(id.to_string());
-        });
-        Ok(call.invoke_async(&mut self.connection()).await?)
+    /// Counts a start of each of these claimed entries, before it happens: each is given with the number of its start.
+    /// Counted again, it is the same start.
+    pub async fn count_starts(&self, stream: &str, entries: &[(EntryId, u64)]) -> Result<(), BrokerError> {
+        self.invoke_with_counts(&COUNT_STARTS, stream, entries).await.map(drop)
     }
 
     /// Hands entries back, each with the delivery count that it shall have: another daemon's next look takes them. Returns
     /// how many were still ours.
     pub async fn hand_back(&self, stream: &str, entries: &[(EntryId, u64)]) -> Result<u64, BrokerError> {
-        let mut handed = 0;
+        self.invoke_with_counts(&HAND_BACK, stream, entries).await
+    }
+
+    async fn invoke_with_counts(
+        &self,
+        script: &Script,
+        stream: &str,
+        entries: &[(EntryId, u64)],
+    ) -> Result<u64, BrokerError> {
+        let mut done = 0;
         for entries in entries.chunks(ENTRIES_PER_CALL) {
-            let mut call = HAND_BACK.key(stream);
+            let mut call = script.key(stream);
             call.arg(&self.settings.group).arg(&*self.consumer);
             entries.iter().for_each(|(id, deliveries)| {
                 call.arg(id.to_string()).arg(*deliveries);
             });
-            handed += call.invoke_async::<u64>(&mut self.connection()).await?;
+            done += call.invoke_async::<u64>(&mut self.connection()).await?;
         }
-        Ok(handed)
+        Ok(done)
     }
 
     /// Removes consumers of dead processes from `stream`'s group, and with `leave` this process's own. None of them holds

@@ -27,7 +27,6 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{DrainOutcome, InFlight};
 use crate::plan::{Limits, Plan, Planned, Terms, Waiting};
 use crate::spans::Spans;
-use crate::stream::{Broker, BrokerError};
 
 /// What the dispatcher goes by.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +51,6 @@ pub struct Broken(#[from] JoinError);
 /// Plans batches from the entries that come in, and runs them.
 pub struct Dispatcher<D: Domain> {
     engine: Arc<Engine<D>>,
-    broker: Broker,
     hand: Hand,
     lifecycle: Lifecycle,
     reading: Reading,
@@ -82,7 +80,6 @@ impl<D: Domain> Dispatcher<D> {
     /// A dispatcher with nothing to do yet.
     pub fn new(
         engine: Arc<Engine<D>>,
-        broker: Broker,
         hand: Hand,
         lifecycle: Lifecycle,
         reading: Reading,
@@ -91,7 +88,6 @@ impl<D: Domain> Dispatcher<D> {
     ) -> Self {
         Self {
             engine,
-            broker,
             hand,
             lifecycle,
             reading,
@@ -174,27 +170,15 @@ impl<D: Domain> Dispatcher<D> {
             if let Some(until) = until.filter(|until| now < *until) {
                 return self.plan.next_due(now).into_iter().chain([until]).min();
             }
-            let mut batch = self.plan.next_batch(now, self.settings.limits);
+            let batch = self.plan.next_batch(now, self.settings.limits);
             if batch.is_empty() {
                 break;
             }
             self.in_flight_jobs += batch.len();
             self.last_begun = now;
-            let (engine, broker) = (self.engine.clone(), self.broker.clone());
+            let engine = self.engine.clone();
             let in_flight = engine.metrics.batch_started();
-            self.running.spawn(async move {
-                let ended = match count_starts(&broker, &mut batch).await {
-                    Ok(()) => batch::run(&engine, batch).await,
-                    Err(error) => {
-                        if engine.incidents.is_news("count_starts") {
-                            tracing::warn!(%error, batch.jobs = batch.len(), "the start of claimed jobs cannot be counted; they wait");
-                        }
-                        let back = batch.into_iter().map(|planned| (planned, Back::Unavailable)).collect();
-                        Ended { settled: Vec::new(), back, busy: Vec::new() }
-                    }
-                };
-                (in_flight, ended)
-            });
+            self.running.spawn(async move { (in_flight, batch::run(&engine, batch).await) });
         }
         self.plan.next_due(now)
     }
@@ -262,8 +246,8 @@ impl<D: Domain> Dispatcher<D> {
         if !ended.settled.is_empty() {
             let ended_at = SystemTime::now();
             let batch = settle::Batch { jobs, since: batch.since, began: ended_at - took, ended: ended_at };
-            let (engine, broker, hand) = (self.engine.clone(), self.broker.clone(), self.hand.clone());
-            self.settling.spawn(settle::settle(engine, broker, hand, self.spans.clone(), batch, ended.settled));
+            let (engine, hand, spans) = (self.engine.clone(), self.hand.clone(), self.spans.clone());
+            self.settling.spawn(settle::settle(engine, hand, spans, batch, ended.settled));
         }
     }
 
@@ -298,26 +282,13 @@ impl<D: Domain> Dispatcher<D> {
         }
         for (stream, entries) in &by_stream {
             entries.iter().for_each(|(id, _)| self.hand.let_go(stream, *id));
-            if let Err(error) = self.broker.hand_back(stream, entries).await {
+            if let Err(error) = self.engine.broker.hand_back(stream, entries).await {
                 tracing::warn!(%error, jobs = entries.len(), "jobs could not be handed back; they are claimed later");
             }
             self.engine.metrics.drained(DrainOutcome::Released, entries.len());
         }
         by_stream.values().map(Vec::len).sum()
     }
-}
-
-/// Counts the start of those jobs of the batch that were claimed, once for all their tries in this process.
-async fn count_starts<D: Domain>(broker: &Broker, batch: &mut [Planned<Job<D>>]) -> Result<(), BrokerError> {
-    let mut claimed: BTreeMap<Arc<str>, Vec<EntryId>> = BTreeMap::new();
-    for job in batch.iter().map(|planned| &planned.job).filter(|job| !job.counted) {
-        claimed.entry(job.stream.clone()).or_default().push(job.entry);
-    }
-    for (stream, ids) in claimed {
-        broker.count_starts(&stream, &ids).await?;
-    }
-    batch.iter_mut().for_each(|planned| planned.job.counted = true);
-    Ok(())
 }
 
 fn targets<D: Domain>(job: &Job<D>) -> Targets {

@@ -10,7 +10,7 @@ use crate::domain::Domain;
 use crate::job::{DeadCode, EntryId};
 use crate::metrics::EndedJob;
 use crate::spans::{JobSpan, Spans};
-use crate::stream::{Broker, BrokerError, DeadLetter, Postponed, Reply};
+use crate::stream::{BrokerError, DeadLetter, Postponed, Reply};
 
 /// How often each step is tried. What fails for longer stays pending, and is recognised by its receipt when it is claimed.
 const TRIES: u32 = 5;
@@ -31,13 +31,13 @@ pub struct Batch {
 /// Replies, then acknowledges, dead-letters or postpones each entry. Afterwards none of them is in hand.
 pub async fn settle<D: Domain>(
     engine: Arc<Engine<D>>,
-    broker: Broker,
     hand: Hand,
     spans: Spans,
     batch: Batch,
     settled: Vec<Settled<D>>,
 ) {
-    reply(&engine, &broker, &settled).await;
+    let broker = &engine.broker;
+    reply(&engine, &settled).await;
     let mut done: BTreeMap<Arc<str>, Vec<EntryId>> = BTreeMap::new();
     let mut moved = HashSet::new();
     for Settled { planned, told, fate, .. } in &settled {
@@ -69,7 +69,7 @@ pub async fn settle<D: Domain>(
     tell(&spans, batch, &settled);
 }
 
-async fn reply<D: Domain>(engine: &Engine<D>, broker: &Broker, settled: &[Settled<D>]) {
+async fn reply<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>]) {
     let replies: Vec<Reply> = settled
         .iter()
         .filter(|settled| !matches!(settled.fate, Fate::Postpone { .. }))
@@ -84,7 +84,7 @@ async fn reply<D: Domain>(engine: &Engine<D>, broker: &Broker, settled: &[Settle
             })
         })
         .collect();
-    match persist(&engine.incidents, "reply", || broker.reply(&replies)).await {
+    match persist(&engine.incidents, "reply", || engine.broker.reply(&replies)).await {
         Some(failed) => (0..failed).for_each(|_| engine.metrics.reply_failed()),
         None => replies.iter().for_each(|_| engine.metrics.reply_failed()),
     }

@@ -1,9 +1,6 @@
 //! One effect per job, whatever happens to its deliveries.
 
-use std::time::Duration;
-
-use lockkeeper::stream::{Broker, Settings};
-
+use crate::hold::{consumer, give_lock, take_lock};
 use crate::world::{World, eventually};
 
 #[tokio::test]
@@ -73,52 +70,21 @@ async fn a_job_that_waits_for_a_foreign_lock_lets_the_others_go_on() {
     world.item_on_sale(&held, 0).await;
     world.item_on_sale(&free, 0).await;
     let key = format!("lock:item:{held}");
-    for node in &world.lock_nodes {
-        let client = redis::Client::open(node.as_str()).expect("the node's URL");
-        let mut node = client.get_multiplexed_async_connection().await.expect("the node answers");
-        let set = eventually("the daemon has let go of the key", async || {
-            let set: Option<String> = redis::cmd("SET")
-                .arg(&key)
-                .arg("somebody else")
-                .arg("NX")
-                .arg("PX")
-                .arg(600_000)
-                .query_async(&mut node)
-                .await
-                .ok()?;
-            set
-        });
-        set.await;
-    }
+    take_lock(&world, &key).await;
     let waits = world.push("item.restock", &held, r#"{"quantity":1}"#).await;
     let goes = world.push("item.restock", &free, r#"{"quantity":1}"#).await;
     assert_eq!(world.receipt(goes).await.outcome, "applied");
     assert!(world.store.read(&[waits], &[], &[]).await.expect("a read").receipts.is_empty(), "the lock is respected");
     let length: u64 = redis::cmd("XLEN").arg(&world.stream).query_async(&mut world.redis.clone()).await.expect("XLEN");
     assert!(length >= 1, "a job that waits stays in the stream, so that a peer finds it when this daemon is killed");
-    for node in &world.lock_nodes {
-        let client = redis::Client::open(node.as_str()).expect("the node's URL");
-        let mut node = client.get_multiplexed_async_connection().await.expect("the node answers");
-        redis::cmd("DEL").arg(&key).query_async::<()>(&mut node).await.expect("DEL");
-    }
+    give_lock(&world, &key).await;
     assert_eq!(world.receipt(waits).await.outcome, "applied");
 }
 
 #[tokio::test]
 async fn a_sign_of_life_that_comes_too_late_does_not_take_back_what_was_handed_back() {
     let world = World::new().await;
-    let client = redis::Client::open(world.broker.as_str()).expect("the broker's URL");
-    let consumer = async |name: &str| {
-        let settings = Settings {
-            names: vec![world.stream.clone()],
-            group: "lockkeeper".to_owned(),
-            block: Duration::from_millis(10),
-            claim_after: Duration::from_secs(600),
-            reply_length: 10,
-        };
-        Broker::connect(client.clone(), settings, name.to_owned()).await.expect("the broker answers")
-    };
-    let (leaves, stays) = (consumer("leaves").await, consumer("stays").await);
+    let (leaves, stays) = (consumer(&world, "leaves").await, consumer(&world, "stays").await);
     leaves.ensure_groups().await.expect("the group");
     for _ in 0..3 {
         world.push("item.restock", "pen", "{}").await;

@@ -2,6 +2,7 @@
 //! when the domain panics.
 
 mod leases;
+mod starts;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,7 @@ use lockkeeper::projection::{Change, Projection};
 use lockkeeper::store::sql::Sql;
 use sqlx::{Connection, MySqlConnection};
 
+use crate::hold::consumer;
 use crate::world::World;
 
 /// Counts up to a limit.
@@ -111,10 +113,11 @@ fn nodes(world: &World) -> Vec<NodeAddress> {
     vec![NodeAddress { name: "redis1".into(), client }]
 }
 
-fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'static) -> Engine<Counter> {
+async fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'static) -> Engine<Counter> {
     let settings = Settings { node_timeout: Duration::from_secs(1), ..Settings::new(Duration::from_secs(4)) };
     Engine {
         store: world.store.clone(),
+        broker: consumer(world, "engine").await,
         max_packet: 1 << 24,
         locks: Redlock::start(nodes(world), settings, Arc::new(|_| {})).expect("one node"),
         projections: vec![Box::new(InBetween { times: AtomicUsize::new(0), act: Box::new(act) })],
@@ -133,8 +136,12 @@ fn planned(job_type: &str, key: &str, data: &str, turn: u64) -> Planned<Job<Coun
     let fields = [("type", job_type), ("key", key), ("data", data)];
     let fields = fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).to_vec();
     let id = EntryId { ms: turn, seq: u64::from(uuid::Uuid::new_v4().as_fields().0) };
-    let job = job::decode::<Counter>(&Entry { stream: "jobs".into(), id, fields, deliveries: None }, 1000);
-    let aggregates = vec![AggregateId::new("counter", key)];
+    planned_entry(&Entry { stream: "jobs".into(), id, fields, deliveries: None }, turn)
+}
+
+fn planned_entry(entry: &Entry, turn: u64) -> Planned<Job<Counter>> {
+    let job = job::decode::<Counter>(entry, 1000);
+    let aggregates = job.subject.iter().cloned().collect();
     Planned { turn, id: job.id, aggregates, bytes: job.bytes, company: usize::MAX, alone: false, tries: 0, job }
 }
 
@@ -211,7 +218,8 @@ async fn a_version_that_somebody_else_wrote_in_between_is_decided_on_again() {
         if time == 0 {
             write_aside(&database, &name, 1, 8);
         }
-    });
+    })
+    .await;
     let ended = run(&engine, vec![planned("counter.add", &key, "2", 1), planned("counter.add", &key, "3", 2)]).await;
     assert_eq!(outcomes(&ended), ["applied", "rejected: too_much"], "decided on the state with the other's 8 in it");
     assert_eq!(seen.load(Ordering::SeqCst), 2, "one conflict, one success");
@@ -230,7 +238,8 @@ async fn a_rejection_on_a_state_that_somebody_else_changed_in_between_is_decided
             // The count starts anew, so what was too much is not any more.
             write_aside(&database, &name, 2, 0);
         }
-    });
+    })
+    .await;
     assert_eq!(outcomes(&run(&engine, vec![planned("counter.add", &key, "9", 1)]).await), ["applied"]);
     let ended = run(&engine, vec![planned("counter.add", &key, "5", 2)]).await;
     assert_eq!(outcomes(&ended), ["applied"], "the rejection rested on a state that was gone");
@@ -239,8 +248,8 @@ async fn a_rejection_on_a_state_that_somebody_else_changed_in_between_is_decided
 }
 
 /// An engine that remembers states.
-fn mindful(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'static) -> Engine<Counter> {
-    Engine { cache: Cache::new(1 << 20), ..engine(world, act) }
+async fn mindful(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'static) -> Engine<Counter> {
+    Engine { cache: Cache::new(1 << 20), ..engine(world, act).await }
 }
 
 async fn versions(world: &World, key: &str) -> Vec<u64> {
@@ -250,7 +259,7 @@ async fn versions(world: &World, key: &str) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_remembered_state_that_somebody_else_has_changed_is_not_decided_on() {
     let world = World::new().await;
-    let (key, engine) = (world.id("c"), mindful(&world, |_, _| {}));
+    let (key, engine) = (world.id("c"), mindful(&world, |_, _| {}).await);
     let add = async |by: &str, turn| outcomes(&run(&engine, vec![planned("counter.add", &key, by, turn)]).await);
     assert_eq!(add("2", 1).await, ["applied"]);
     write_aside(&world.database, &key, 2, 7);
@@ -265,7 +274,7 @@ async fn a_remembered_state_that_somebody_else_has_changed_is_not_decided_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_sent_twice_is_run_once_although_nobody_looks_for_its_receipt() {
     let world = World::new().await;
-    let (key, engine) = (world.id("c"), mindful(&world, |_, _| {}));
+    let (key, engine) = (world.id("c"), mindful(&world, |_, _| {}).await);
     let id = JobId::from_text(&key);
     let sent = || {
         let planned = planned("counter.add", &key, "2", 1);
@@ -282,7 +291,7 @@ async fn a_job_that_is_sent_twice_is_run_once_although_nobody_looks_for_its_rece
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_that_rests_on_commits_which_the_database_has_lost_is_not_decided_on() {
     let world = World::new().await;
-    let (key, engine) = (world.id("c"), mindful(&world, |_, _| {}));
+    let (key, engine) = (world.id("c"), mindful(&world, |_, _| {}).await);
     let add = async |by: &str, turn| outcomes(&run(&engine, vec![planned("counter.add", &key, by, turn)]).await);
     assert_eq!([add("2", 1).await, add("7", 2).await], [["applied"], ["applied"]]);
     set_back(&world.database, 1);
@@ -303,7 +312,8 @@ async fn a_failover_between_load_and_commit_that_loses_commits_leaves_no_gap() {
             set_back(&database, 1);
             (1..4).for_each(|version| write_aside(&database, "other", version, 1));
         }
-    });
+    })
+    .await;
     for turn in 1..4 {
         assert_eq!(outcomes(&run(&engine, vec![planned("counter.add", &key, "1", turn)]).await), ["applied"]);
     }
@@ -314,7 +324,7 @@ async fn a_failover_between_load_and_commit_that_loses_commits_leaves_no_gap() {
 async fn a_panic_in_the_domain_costs_that_job_alone() {
     let world = World::new().await;
     let key = world.id("c");
-    let engine = engine(&world, |_, _| {});
+    let engine = engine(&world, |_, _| {}).await;
     let jobs = ["1", "2"].iter().enumerate().map(|(turn, by)| planned("counter.add", &key, by, turn as u64));
     let mut jobs: Vec<_> = jobs.collect();
     jobs.insert(1, planned("counter.panic", &key, "", 9));
@@ -339,7 +349,8 @@ async fn a_batch_that_the_database_refuses_goes_back_and_a_job_alone_is_dead() {
         if time < 3 {
             refused(sql)
         }
-    });
+    })
+    .await;
     let ended = run(&engine, vec![planned("counter.add", &key, "1", 1), planned("counter.add", &key, "2", 2)]).await;
     assert!(ended.settled.is_empty(), "which of the two it is cannot be known yet");
     assert!(ended.back.iter().all(|(_, why)| *why == batch::Back::Refused));
@@ -351,7 +362,7 @@ async fn a_batch_that_the_database_refuses_goes_back_and_a_job_alone_is_dead() {
 #[tokio::test(flavor = "multi_thread")]
 async fn positions_are_dense_although_transactions_fail_and_two_engines_write() {
     let world = World::new().await;
-    let (one, two) = (engine(&world, |_, _| {}), engine(&world, |_, _| {}));
+    let (one, two) = (engine(&world, |_, _| {}).await, engine(&world, |_, _| {}).await);
     let keys: Vec<String> = (0..20).map(|n| world.id(n)).collect();
     let work = async |engine: &Engine<Counter>, half: usize| {
         for round in 0..10 {

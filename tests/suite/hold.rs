@@ -1,8 +1,11 @@
 //! Keeping jobs in a daemon's hand, and looking at who has which.
 
+use std::time::Duration;
+
+use lockkeeper::stream::{Broker, Settings};
 use sqlx::MySqlConnection;
 
-use crate::world::World;
+use crate::world::{World, eventually};
 
 /// Keeps every daemon from committing until it is dropped.
 pub async fn hold_sequence(world: &World) -> MySqlConnection {
@@ -33,4 +36,40 @@ pub async fn restock(world: &World, item: &str, times: usize) {
         command.arg("key").arg(item).arg("data").arg(r#"{"quantity":1}"#).ignore();
     }
     pipeline.query_async::<()>(&mut world.redis.clone()).await.expect("the jobs are pushed");
+}
+
+/// A consumer of this world's group beside the daemons. It takes over what has been handed back, and nothing for its silence.
+pub async fn consumer(world: &World, name: &str) -> Broker {
+    let client = redis::Client::open(world.broker.as_str()).expect("the broker's URL");
+    let settings = Settings {
+        names: vec![world.stream.clone()],
+        group: "lockkeeper".to_owned(),
+        block: Duration::from_millis(10),
+        claim_after: Duration::from_secs(600),
+        reply_length: 10,
+    };
+    Broker::connect(client, settings, name.to_owned()).await.expect("the broker answers")
+}
+
+/// Has somebody else take the lock `key` on every node, as soon as each daemon has let go of it.
+pub async fn take_lock(world: &World, key: &str) {
+    for node in &world.lock_nodes {
+        eventually("the key is free", async || {
+            let words = [key, "somebody else", "NX", "PX", "600000"];
+            redis::cmd("SET").arg(&words).query_async::<Option<String>>(&mut connection(node).await).await.ok()?
+        })
+        .await;
+    }
+}
+
+/// Gives back what [`take_lock`] took.
+pub async fn give_lock(world: &World, key: &str) {
+    for node in &world.lock_nodes {
+        redis::cmd("DEL").arg(key).query_async::<()>(&mut connection(node).await).await.expect("DEL");
+    }
+}
+
+async fn connection(node: &str) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(node).expect("the node's URL");
+    client.get_multiplexed_async_connection().await.expect("the node answers")
 }

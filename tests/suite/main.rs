@@ -27,6 +27,7 @@ mod recovery;
 mod scheduled;
 mod shop;
 mod snapshots;
+mod starts;
 mod startup;
 mod top;
 mod world;
