@@ -223,7 +223,7 @@ impl From<StoreError> for Failure {
 
 /// A job that was delivered before may well have been run before.
 fn first_look<D: Domain>(engine: &Engine<D>, jobs: &[Planned<Job<D>>]) -> Look {
-    if jobs.iter().all(|planned| planned.job.is_first_delivery) { engine.trust.look() } else { Look::AtAll }
+    if jobs.iter().all(|planned| planned.job.deliveries.is_none()) { engine.trust.look() } else { Look::AtAll }
 }
 
 /// Load, decide, commit.

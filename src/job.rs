@@ -209,8 +209,6 @@ pub struct Job<D: Domain> {
     pub bytes: usize,
     /// How often work on it was started before, when it was claimed; `None` when this is its first delivery.
     pub deliveries: Option<u64>,
-    /// Nobody has been given it before, as far as the broker knows.
-    pub is_first_delivery: bool,
     /// Its start in this process has been counted: by its read, or, when it was claimed, in the first batch that had its
     /// locks.
     pub counted: bool,
@@ -248,7 +246,6 @@ pub fn decode<D: Domain>(entry: &Entry, max_data_bytes: usize) -> Job<D> {
         origin: Origin::default(),
         bytes,
         deliveries: entry.deliveries,
-        is_first_delivery: entry.deliveries.is_none(),
         counted: entry.deliveries.is_none(),
         work: Err(Dead::new(DeadCode::Malformed, "")),
     };
