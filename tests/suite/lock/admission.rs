@@ -115,13 +115,16 @@ async fn a_node_that_forgets_does_not_vote_for_a_ttl_after_its_restart() {
 async fn a_node_that_forgets_nothing_votes_at_once_after_its_restart() {
     let mut nodes = Nodes::start(3);
     let redlock = nodes.redlock().await;
-    let held = redlock.acquire(&keys(&["a"])).await;
-    until("the node has the key", || nodes.0[0].has("lock:item:a")).await;
+    let held = redlock.acquire(&keys(&["a", "b"])).await;
+    until("the node has the keys", || nodes.0[0].has("lock:item:b")).await;
     nodes.0[0].kill();
     until_health(&redlock, 0, NodeHealth::Down).await;
     nodes.0[0].restart();
     until("it is up, long before its ttl has passed", || redlock.nodes()[0].is_up()).await;
-    assert!(nodes.0[0].has("lock:item:a"));
+    for key in keys(&["a", "b"]) {
+        let left: i64 = nodes.0[0].ask(&["PTTL", &key]);
+        assert!(left > 0 && left < SETTINGS.ttl.as_millis() as i64, "{key} has {left} ms left");
+    }
     redlock.release(held.lease);
 }
 
@@ -148,13 +151,11 @@ const RIGHTS: &[&str] = &[
     "+info",
     "+config|get",
     "+set",
-    "+msetnx",
+    "+copy",
     "+get",
     "+mget",
     "+del",
     "+pexpire",
-    "+pexpireat",
-    "+time",
     "+eval",
     "~lock:*",
 ];
@@ -167,6 +168,11 @@ async fn with_rights(nodes: &Nodes, rights: &[&str]) -> Redlock {
     let redlock = Redlock::start(vec![node], SETTINGS, Arc::new(|_| ())).expect("one node");
     until_health(&redlock, 0, NodeHealth::Up).await;
     redlock
+}
+
+/// Whether the node has refused somebody to copy a key.
+fn has_refused_copies(node: &Server) -> bool {
+    format!("{:?}", node.ask::<redis::Value>(&["ACL", "LOG"])).contains("\"copy\"")
 }
 
 #[tokio::test]
@@ -182,20 +188,21 @@ async fn an_account_with_no_more_rights_than_these_locks_extends_and_releases() 
         redlock.release(held.lease);
         nodes.until_gone("lock:item:a").await;
     }
+    assert!(!has_refused_copies(&nodes.0[0]));
 }
 
 #[tokio::test]
-async fn an_account_without_the_rights_for_many_keys_at_once_sets_each_and_leaves_none_without_an_end() {
+async fn an_account_without_the_right_to_copy_sets_each_key_and_leaves_none_without_an_end() {
     let nodes = Nodes::start(1);
-    for missing in ["+msetnx", "+pexpireat", "+time"] {
-        let rights: Vec<&str> = RIGHTS.iter().copied().filter(|right| *right != missing).collect();
-        let redlock = with_rights(&nodes, &rights).await;
-        let held = redlock.acquire(&keys(&["a", "b"])).await;
-        assert_eq!(held.results, [Granted, Granted], "without {missing}: {:?}", redlock.nodes());
-        for key in keys(&["a", "b"]) {
-            assert!(nodes.0[0].ask::<i64>(&["PTTL", &key]) > 0, "without {missing}");
-        }
-        redlock.release(held.lease);
-        nodes.until_gone("lock:item:a").await;
+    let rights: Vec<&str> = RIGHTS.iter().copied().filter(|right| *right != "+copy").collect();
+    let redlock = with_rights(&nodes, &rights).await;
+    let () = nodes.0[0].ask(&["SET", "lock:item:c", "theirs"]);
+    let held = redlock.acquire(&keys(&["a", "b", "c", "d"])).await;
+    assert_eq!(held.results, [Granted, Granted, Busy, Granted], "{:?}", redlock.nodes());
+    for key in keys(&["a", "b", "d"]) {
+        assert!(nodes.0[0].ask::<i64>(&["PTTL", &key]) > 0);
     }
+    assert!(has_refused_copies(&nodes.0[0]));
+    redlock.release(held.lease);
+    nodes.until_gone("lock:item:a").await;
 }
