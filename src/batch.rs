@@ -1,4 +1,4 @@
-//! One batch's story: lock, count, load, decide, commit, release.
+//! One batch's story: lock, load, decide, commit, release.
 //!
 //! A batch runs in a task of its own that is never cancelled, so that no statement is dropped half way. Its jobs leave it
 //! settled, with a committed receipt, or they go back to the plan; nothing is acknowledged here.
@@ -26,7 +26,7 @@ use ending::{End, ends, settle};
 use load::{Loaded, Look, load};
 use locks::{LockLost, Locked, Locks, lock};
 use rows::transaction;
-use starts::count_starts;
+use starts::{count_ends, count_starts};
 
 pub use cache::{Cache, Footing};
 pub use clock::BrokerClock;
@@ -45,7 +45,7 @@ use crate::lock::Redlock;
 use crate::metrics::Metrics;
 use crate::plan::Planned;
 use crate::projection::Projection;
-use crate::store::{Committed, Repeat, Store, StoreError, Transaction};
+use crate::store::{Committed, Packet, Repeat, Store, StoreError, Transaction};
 use crate::stream::Broker;
 
 /// What every batch works with.
@@ -167,9 +167,6 @@ fn cost(failure: &StoreError) -> u32 {
 pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> Ended<D> {
     engine.metrics.batch(jobs.len());
     let Locked { locks, mut jobs, mut back, busy } = lock(engine, jobs).await;
-    if !count_starts(engine, &mut jobs).await {
-        back.extend(jobs.drain(..).map(|job| (job, Back::Unavailable)));
-    }
     let mut settled = Vec::new();
     let mut spent = 0;
     let mut look = first_look(engine, &jobs);
@@ -177,8 +174,12 @@ pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> E
         if jobs.is_empty() {
             break;
         }
+        if !count_starts(engine, &mut jobs).await {
+            back.extend(jobs.drain(..).map(|job| (job, Back::Unavailable)));
+            break;
+        }
         let looked = std::mem::replace(&mut look, Look::AtAll);
-        let decided = match attempt_once(engine, &locks, &jobs, looked).await {
+        let decided = match attempt_once(engine, &locks, &mut jobs, looked).await {
             Ok(ends) => {
                 settle(std::mem::take(&mut jobs), ends, &mut settled, &mut back);
                 break;
@@ -230,21 +231,16 @@ fn first_look<D: Domain>(engine: &Engine<D>, jobs: &[Planned<Job<D>>]) -> Look {
 async fn attempt_once<D: Domain>(
     engine: &Engine<D>,
     locks: &Locks<'_>,
-    jobs: &[Planned<Job<D>>],
+    jobs: &mut [Planned<Job<D>>],
     look: Look,
 ) -> Result<Vec<End>, Failure> {
-    let ids: HashSet<_> = jobs.iter().map(|planned| planned.job.id).collect();
-    let aggregates: HashSet<_> = jobs.iter().flat_map(|planned| planned.aggregates.iter().cloned()).collect();
-    let (ids, aggregates): (Vec<_>, Vec<_>) = (ids.into_iter().collect(), aggregates.into_iter().collect());
-    let Loaded { known, footing, anchors, is_news } = load(engine, &ids, &aggregates, look).await?;
-    if look == Look::AtAll {
-        engine.trust.looked(is_news);
-    }
-    let begun = engine.deciding.begin(jobs.iter().map(|planned| planned.job.entry));
-    let decided = decide(jobs, known, engine.clock.now_ms());
-    drop(begun);
-    let transaction = transaction(engine, jobs, &decided, anchors);
-    let committed = commit(engine, locks, &transaction).await?;
+    let prepared = prepare(engine, jobs, look).await;
+    count_ends(engine, jobs).await;
+    let Prepared { decided, footing, transaction, packet } = prepared?;
+    let committed = match packet {
+        Some(packet) => commit(engine, locks, &transaction, packet).await?,
+        None => Committed { base: 0 },
+    };
     fail::point("committed", "");
     let ends = ends(jobs, &decided, committed);
     if let Some(anchor) = transaction.anchor(committed).or(transaction.anchors.into_iter().max()) {
@@ -258,6 +254,36 @@ async fn attempt_once<D: Domain>(
     Ok(ends)
 }
 
+/// What a batch comes to, up to the last byte of what is sent: all that the domain's code is needed for.
+struct Prepared<D: Domain> {
+    decided: Decided<D>,
+    footing: Footing,
+    transaction: Transaction,
+    /// None when there is nothing to commit.
+    packet: Option<Packet>,
+}
+
+async fn prepare<D: Domain>(
+    engine: &Engine<D>,
+    jobs: &[Planned<Job<D>>],
+    look: Look,
+) -> Result<Prepared<D>, StoreError> {
+    let ids: HashSet<_> = jobs.iter().map(|planned| planned.job.id).collect();
+    let aggregates: HashSet<_> = jobs.iter().flat_map(|planned| planned.aggregates.iter().cloned()).collect();
+    let (ids, aggregates): (Vec<_>, Vec<_>) = (ids.into_iter().collect(), aggregates.into_iter().collect());
+    let Loaded { known, footing, anchors, is_news } = load(engine, &ids, &aggregates, look).await?;
+    if look == Look::AtAll {
+        engine.trust.looked(is_news);
+    }
+    let begun = engine.deciding.begin(jobs.iter().map(|planned| planned.job.entry));
+    let decided = decide(jobs, known, engine.clock.now_ms());
+    drop(begun);
+    let transaction = transaction(engine, jobs, &decided, anchors);
+    let is_empty = transaction.receipts.is_empty();
+    let packet = if is_empty { None } else { Some(transaction.packet(engine.max_packet)?) };
+    Ok(Prepared { decided, footing, transaction, packet })
+}
+
 impl From<LockLost> for Failure {
     fn from(_: LockLost) -> Self {
         Self::LockLost
@@ -269,11 +295,8 @@ async fn commit<D: Domain>(
     engine: &Engine<D>,
     locks: &Locks<'_>,
     transaction: &Transaction,
+    packet: Packet,
 ) -> Result<Committed, Failure> {
-    if transaction.receipts.is_empty() {
-        return Ok(Committed { base: 0 });
-    }
-    let packet = transaction.packet(engine.max_packet)?;
     let connection = engine.store.connection().await?;
     locks.check()?;
     let (started, known) = (Instant::now(), engine.newest.get());

@@ -209,8 +209,7 @@ pub struct Job<D: Domain> {
     pub bytes: usize,
     /// How often work on it was started before, when it was claimed; `None` when this is its first delivery.
     pub deliveries: Option<u64>,
-    /// Its start in this process has been counted: by its read, or, when it was claimed, in the first batch that had its
-    /// locks.
+    /// Its start has been counted and not taken back: by its read, or, when it was claimed, when its batch had its locks.
     pub counted: bool,
     /// What to do, or why it cannot be done.
     pub work: Result<D::Command, Dead>,

@@ -3,9 +3,9 @@
 //! Redis lets any consumer claim, acknowledge or hand back any pending entry. So each script here looks at the owner first,
 //! in the same step: a process that was frozen and wakes takes nothing back.
 //!
-//! The delivery count of an entry is the number of times that work on it was started. A read counts as the first start.
-//! Claiming does not count; the start of a claimed job does ([`Broker::count_starts`]), when it has its locks and before it
-//! is decided, and in the broker, so that the count outlives a process which the job kills.
+//! The delivery count of an entry is the number of times that work on it was started and never came to an end. A read counts
+//! as the first start. Claiming does not count; the start of a claimed job does ([`Broker::set_starts`]), when it has its locks
+//! and until it is decided, and in the broker, so that the count outlives a process which the job kills.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -59,14 +59,14 @@ static KEEP_ALIVE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Raises the delivery count of those entries that are still ours to the one that is given for each. A call may be repeated,
+/// Sets the delivery count of those entries that are still ours to the one that is given for each. A call may be repeated,
 /// since the answer to it may have been lost. KEYS: stream. ARGV: group, consumer, then id and count in turn.
-static COUNT_STARTS: LazyLock<Script> = LazyLock::new(|| {
+static SET_STARTS: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         for i = 3, #ARGV, 2 do
             local mine = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])[1]
-            if mine and mine[4] < tonumber(ARGV[i + 1]) then
+            if mine and mine[4] ~= tonumber(ARGV[i + 1]) then
                 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'RETRYCOUNT', ARGV[i + 1], 'JUSTID')
             end
         end
@@ -178,10 +178,9 @@ impl Broker {
         Ok(kept)
     }
 
-    /// Counts a start of each of these claimed entries, before it happens: each is given with the number of its start.
-    /// Counted again, it is the same start.
-    pub async fn count_starts(&self, stream: &str, entries: &[(EntryId, u64)]) -> Result<(), BrokerError> {
-        self.invoke_with_counts(&COUNT_STARTS, stream, entries).await.map(drop)
+    /// Sets how often work on each of these claimed entries was started.
+    pub async fn set_starts(&self, stream: &str, entries: &[(EntryId, u64)]) -> Result<(), BrokerError> {
+        self.invoke_with_counts(&SET_STARTS, stream, entries).await.map(drop)
     }
 
     /// Hands entries back, each with the delivery count that it shall have: another daemon's next look takes them. Returns

@@ -53,7 +53,7 @@ fn reasons(ended: &Ended<Counter>) -> Vec<batch::Back> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_is_counted_when_the_locks_are_had_and_once_for_all_tries() {
+async fn a_start_is_counted_while_the_locks_are_had_and_the_job_is_decided() {
     let world = world().await;
     let key = world.id("c");
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -81,10 +81,16 @@ async fn a_start_is_counted_when_the_locks_are_had_and_once_for_all_tries() {
     give_lock(&world, &lock).await;
     let refused = run(&engine, again(waits)).await;
     assert_eq!(reasons(&refused), [batch::Back::Refused, batch::Back::Refused]);
+    let counts: Vec<u64> = pending(&world).await.into_iter().map(|(_, count)| count).collect();
+    assert_eq!(counts, [EARLIER; 2], "both starts came to their ends");
     let ended = run(&engine, again(refused)).await;
     assert_eq!(outcomes(&ended), ["applied", "applied"]);
     let seen = seen.lock().expect("no act has panicked");
-    assert_eq!(*seen, [[EARLIER + 1; 2]; 3], "before the first commit, after a conflict, and after they went back");
+    assert_eq!(
+        *seen,
+        [[EARLIER + 1; 2]; 3],
+        "while it is decided: at first, after a conflict, and after they went back"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +131,7 @@ async fn a_start_is_counted_once_although_the_broker_s_answers_are_lost() {
         engine(&world, move |_, _| noted.lock().expect("no act has panicked").push(starts(&direct, &stream))).await;
     let jobs = claimed(&world, &engine, &key).await;
     // That start has been counted already; from now on the broker knows the script.
-    let known = engine.broker.count_starts(&world.stream, &[(jobs[0].job.entry, EARLIER)]).await;
+    let known = engine.broker.set_starts(&world.stream, &[(jobs[0].job.entry, EARLIER)]).await;
     known.expect("the broker answers");
     proxy.set(Fault::DropReplies);
     let mut ended = run(&engine, jobs).await;
