@@ -8,6 +8,7 @@ mod clock;
 mod decide;
 mod deciding;
 mod ending;
+mod failing;
 mod incidents;
 mod load;
 mod locks;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ending::{End, ends, settle};
+use failing::{ATTEMPTS, Disposition, cost, disposition, jittered, note};
 use load::{Loaded, Look, load};
 use locks::{LockLost, Locked, Locks, lock};
 use rows::transaction;
@@ -33,6 +35,7 @@ pub use clock::BrokerClock;
 pub use decide::{Decided, ID_REUSED, Known, VERSION_MISMATCH, Verdict, decide};
 pub use deciding::Deciding;
 pub use ending::{Fate, Settled, Told};
+pub use failing::{Back, DECIDED_IN_VAIN, pause};
 pub use incidents::Incidents;
 pub use load::load_sources;
 pub use newest::Newest;
@@ -45,7 +48,7 @@ use crate::lock::Redlock;
 use crate::metrics::Metrics;
 use crate::plan::Planned;
 use crate::projection::Projection;
-use crate::store::{Committed, Packet, Repeat, Store, StoreError, Transaction};
+use crate::store::{Committed, Packet, Store, StoreError, Transaction};
 use crate::stream::Broker;
 
 /// What every batch works with.
@@ -76,53 +79,6 @@ pub struct Engine<D: Domain> {
     pub trust: Trust,
 }
 
-/// How often a batch is decided again before it goes back to the plan.
-const ATTEMPTS: u32 = 5;
-
-/// Why jobs go back to the plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Back {
-    /// Somebody else holds a lock.
-    Busy,
-    /// Too few lock nodes answered.
-    NoQuorum,
-    /// An older job that touches the same had to go back.
-    Behind,
-    /// A lock that was held ran out.
-    LockLost,
-    /// The job touches other aggregates than was thought.
-    Targets,
-    /// An aggregate that the job touches has events which this program cannot read.
-    Unreadable,
-    /// Somebody else kept writing in between.
-    Contended,
-    /// The database refused the batch; smaller ones will show which job it is.
-    Refused,
-    /// The database cannot be used, or the broker, where the start of a claimed job is to be counted.
-    Unavailable,
-}
-
-impl Back {
-    /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 7] =
-        [Self::Busy, Self::Behind, Self::LockLost, Self::Targets, Self::Contended, Self::Refused, Self::Unavailable];
-
-    /// The reason as a label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Busy => "lock_busy",
-            Self::NoQuorum => "lock_no_quorum",
-            Self::Behind => "behind",
-            Self::LockLost => "lock_lost",
-            Self::Targets => "targets",
-            Self::Unreadable => "unreadable",
-            Self::Contended => "contended",
-            Self::Refused => "refused",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
 /// How a batch ended: every job is in one of the two lists.
 pub struct Ended<D: Domain> {
     /// Jobs with an end.
@@ -131,36 +87,6 @@ pub struct Ended<D: Domain> {
     pub back: Vec<(Planned<Job<D>>, Back)>,
     /// Aggregates that somebody else held.
     pub busy: Vec<AggregateId>,
-}
-
-/// Beside the reasons of [`Repeat`], for metrics: a state that was believed was not so, or a job had been run before.
-pub const DECIDED_IN_VAIN: &str = "decided_in_vain";
-
-/// What to do about a failed attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Disposition {
-    /// Load and decide again, at once.
-    DecideAgain,
-    /// Part the jobs; one that stands alone is dead.
-    Split,
-    /// Nothing is wrong with the jobs: they wait.
-    Wait,
-}
-
-fn disposition(failure: &StoreError) -> Disposition {
-    match failure {
-        StoreError::Conflict(_) | StoreError::Repeat(_) => Disposition::DecideAgain,
-        // Reading the receipts tells: what is there has happened, and what is not is decided again.
-        StoreError::Unknown(_) => Disposition::DecideAgain,
-        StoreError::Data(_) => Disposition::Split,
-        StoreError::Undecodable(_) | StoreError::Unavailable(..) => Disposition::Wait,
-    }
-}
-
-/// How many of its attempts a batch has spent by a failure: one that took seconds is soon a reason to part the jobs, of which
-/// perhaps one alone is held up.
-fn cost(failure: &StoreError) -> u32 {
-    if matches!(failure, StoreError::Repeat(Repeat::LockWait)) { ATTEMPTS.div_ceil(2) } else { 1 }
 }
 
 /// Runs one batch to its end.
@@ -327,46 +253,4 @@ fn give_up<D: Domain>(jobs: &mut [Planned<Job<D>>], failure: &StoreError) -> boo
         }
         _ => false,
     }
-}
-
-/// Counts a failure, and logs those that an operator has to know of.
-fn note<D: Domain>(engine: &Engine<D>, failure: &StoreError, jobs: usize) {
-    match failure {
-        StoreError::Conflict(kind) => engine.metrics.conflict(kind.as_str()),
-        StoreError::Repeat(reason) => engine.metrics.repeated(reason.as_str()),
-        StoreError::Unknown(_) => {
-            engine.metrics.commit_unknown();
-            tracing::warn!(batch.jobs = jobs, error = %failure, "the receipts will tell what became of a batch");
-        }
-        StoreError::Unavailable(class, _) => {
-            engine.metrics.store_error(class.as_str());
-            if engine.incidents.is_news(class.as_str()) {
-                tracing::warn!(batch.jobs = jobs, error = %failure, "nothing can be committed; the jobs wait");
-            }
-        }
-        StoreError::Data(_) => tracing::warn!(batch.jobs = jobs, error = %failure, "a batch was refused"),
-        StoreError::Undecodable(_) => tracing::error!(batch.jobs = jobs, error = %failure, "a batch cannot be decided"),
-    }
-}
-
-/// How long a job waits after it went back for the `tries`-th time.
-pub fn pause(back: Back, tries: u32, retry_delay: Duration) -> Duration {
-    match back {
-        // The plan keeps it behind the older job, which is the one that waits.
-        Back::Behind => Duration::ZERO,
-        // The plan leaves the aggregate alone for a while, and with it whatever touches it.
-        Back::Busy => Duration::ZERO,
-        // Only a newer program, or a mended log, can help.
-        Back::Unreadable => jittered(Duration::from_secs(1 << tries.min(4))),
-        // Each of these goes on from a new state, so it is tried at once, unless it does not stop.
-        Back::Targets | Back::Refused | Back::Contended if tries < 20 => Duration::ZERO,
-        Back::Targets | Back::Refused | Back::Contended => jittered(Duration::from_secs(1)),
-        Back::LockLost => jittered(retry_delay),
-        Back::NoQuorum | Back::Unavailable => jittered(Duration::from_millis(100 << tries.min(4))),
-    }
-}
-
-/// Between half and all of `delay`, so that daemons that failed together do not try again together.
-fn jittered(delay: Duration) -> Duration {
-    delay.mul_f64(rand::random_range(0.5..=1.0))
 }

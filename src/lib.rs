@@ -25,8 +25,9 @@
 //!
 //! 1. Nothing is acknowledged before its receipt is committed. Killing the process at any line loses nothing and repeats
 //!    nothing.
-//! 2. The lock only saves work; the unique key over an aggregate's versions and the heads that are checked in the
-//!    transaction decide. A paused holder's batch fails if anyone wrote first.
+//! 2. The lock only saves work, and so does what is remembered; the unique keys over an aggregate's versions and over receipts,
+//!    and the heads and anchors that are checked in the transaction, decide. A paused holder's batch fails if anyone wrote
+//!    first, and so does one that rests on commits which a failover has lost.
 //! 3. Events, read models and receipts commit together or not at all. Read models equal a fold of the events, always.
 //! 4. `position` is dense and in commit order, so a reader that has seen n has seen all before n.
 //! 5. Per aggregate, events follow the order in which its jobs stand in the stream, within one daemon's life. Crashes,
@@ -34,7 +35,7 @@
 //! 6. [`domain`] imports no I/O, no clock, no randomness.
 //!
 //! Each has a test that notices: 1 `load` and `recovery` (kills, also between COMMIT and acknowledge), 2 `engine` (a second
-//! writer in between) and `load` (a frozen holder), 3 and 4 the audit in [`dev::audit`] after every load, 5 `load` (every order
+//! writer in between, a log that lost its end) and `load` (a frozen holder), 3 and 4 the audit in [`dev::audit`] after every load, 5 `load` (every order
 //! of four jobs) and the property of [`plan`], 6 `layers`; all in `tests/suite`.
 //!
 //! # A domain of your own
