@@ -128,17 +128,10 @@ impl Site {
     /// Writes the broker's file anew. Filled by an earlier run and by the jobs of this one, it would be so in the midst of it.
     async fn compact(&self) -> anyhow::Result<()> {
         let mut broker = self.broker().await?;
+        // The server may just be doing it by itself, and refuses to begin again until it is done.
+        rewritten(&mut broker).await?;
         redis::cmd("BGREWRITEAOF").exec_async(&mut broker).await?;
-        let started = Instant::now();
-        loop {
-            let info: redis::InfoDict = redis::cmd("INFO").arg("persistence").query_async(&mut broker).await?;
-            let is = |name| info.get::<u8>(name).unwrap_or_default() != 0;
-            if !is("aof_rewrite_in_progress") && !is("aof_rewrite_scheduled") {
-                return Ok(());
-            }
-            ensure!(started.elapsed() < ANSWER_WITHIN, "the broker does not rewrite its file");
-            sleep(TICK).await;
-        }
+        rewritten(&mut broker).await
     }
 
     /// Makes the database `to` anew, with all tables and rows of `from`.
@@ -241,4 +234,18 @@ pub async fn connect(server: &RedisServer) -> anyhow::Result<MultiplexedConnecti
         .set_response_timeout(Some(ANSWER_WITHIN));
     let client = redis::Client::open(server.url())?;
     Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+}
+
+/// Waits until the server does not rewrite its file.
+async fn rewritten(server: &mut MultiplexedConnection) -> anyhow::Result<()> {
+    let started = Instant::now();
+    loop {
+        let info: redis::InfoDict = redis::cmd("INFO").arg("persistence").query_async(server).await?;
+        let is = |name| info.get::<u8>(name).unwrap_or_default() != 0;
+        if !is("aof_rewrite_in_progress") && !is("aof_rewrite_scheduled") {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < ANSWER_WITHIN, "the broker does not rewrite its file");
+        sleep(TICK).await;
+    }
 }
