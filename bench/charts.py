@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the charts of docs/performance.md, and prints its tables, from what `lockkeeper bench all --json` has written.
+"""Draws the charts beside docs/performance.md, and prints the tables with them, from what `lockkeeper bench all --json` has written.
 
     bench/charts.py results.json docs/performance > tables.md
 
@@ -87,16 +87,37 @@ def latency(cases, folder):
     (folder / "latency.svg").write_text(chart("latency, from the moment a job was due", "milliseconds", bars))
 
 
+def locks(cases, folder):
+    row(["nodes", "keys per call", "contender", "keys/s, median (lowest – highest)", "acquire p50 / p99 ms", "CPU µs per key: itself", "nodes"])
+    row(["---", "---:", "---", "---:", "---:", "---:", "---:"])
+    bars = []
+    for case in cases:
+        who, runs = "lockkeeper" if case["who"] == "ours" else case["who"], case["measured"]
+        known = lambda part: [run[part] for run in runs if run[part] is not None]
+        middle = lambda part, unit=1: number(statistics.median(known(part)) / unit) if known(part) else "–"
+        rates = [run["keys_per_second"] for run in runs]
+        nodes = f"{case['nodes']}, one frozen" if case["frozen"] else str(case["nodes"])
+        row([nodes, str(case["keys"]), who, spread(rates), f"{middle('acquire_p50_us', 1000)} / {middle('acquire_p99_us', 1000)}", middle("contender_cpu_us"), middle("nodes_cpu_us")])
+        label = f"{who}, {nodes}" + (f", {case['keys']} keys" if case["keys"] > 1 else "")
+        bars.append((label, COLORS["Lockkeeper"] if case["who"] == "ours" else OTHER, rates))
+    (folder / "locks.svg").write_text(chart("locks, by number of nodes", "keys acquired and released per second", bars))
+
+
 def main():
     results, folder = json.loads(pathlib.Path(sys.argv[1]).read_text()), pathlib.Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     scenarios = {}
     for case in results["rows"]["cases"]:
         scenarios.setdefault(case["scenario"].lower(), []).append(case)
+    versions = results["about"]["versions"]
+    print(f"# Figures of `make performance`\n\n{results['settings']['rounds']} rounds; database {versions['database']}, Redis {versions['redis-server']}.")
     for scenario, cases in scenarios.items():
-        print(f"\n### {scenario}\n\n![{scenario}](performance/{scenario}.svg)\n")
+        print(f"\n## {scenario}\n\n![{scenario}]({scenario}.svg)\n")
         latency(cases, folder) if scenario == "latency" else throughput(scenario, cases, folder)
-    print("\n### bars\n")
+    if "locks" in results["rows"]:
+        print("\n## locks\n\n![locks](locks.svg)\n")
+        locks(results["rows"]["locks"], folder)
+    print("\n## bars\n")
     row(["ratio", "median", "lowest – highest", "bar", ""])
     row(["---", "---:", "---:", "---:", "---"])
     for ratio in results["ratios"]:
