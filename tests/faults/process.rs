@@ -106,7 +106,7 @@ pub async fn overrun(site: &mut Site) {
     site.daemon(&[("LOCKKEEPER_DRAIN_TIMEOUT_MS", "700")]).await;
     site.progress().await;
     let holder = site.hold_sequence().await;
-    in_flight(site).await;
+    site.batch_waits().await;
     let mut leaving = site.daemons.remove(0);
     assert_eq!(leaving.terminate().await, Some(75));
     assert!(leaving.process.last_words().contains("abandoned in flight"), "I7: {}", leaving.process.last_words());
@@ -118,7 +118,7 @@ pub async fn overrun(site: &mut Site) {
 pub async fn second_signal(site: &mut Site) {
     site.under_load().await;
     let holder = site.hold_sequence().await;
-    in_flight(site).await;
+    site.batch_waits().await;
     site.daemons[0].process.signal("TERM").expect("SIGTERM");
     site.not_ready("lifecycle").await;
     let since = Instant::now();
@@ -128,10 +128,6 @@ pub async fn second_signal(site: &mut Site) {
     drop(holder);
     site.daemon(&[]).await;
     site.mended().await;
-}
-
-async fn in_flight(site: &Site) {
-    site.counted("lockkeeper_jobs_in_flight", 1.0).await;
 }
 
 pub async fn drained_without_servers(site: &mut Site) {
