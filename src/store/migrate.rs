@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{Connection, Row, SqlStr};
+use futures_util::future::BoxFuture;
+use sqlx::error::BoxDynError;
+use sqlx::migrate::{Migration, MigrationSource, MigrationType, Migrator};
+use sqlx::{Connection, Row};
 
 use super::{Store, StoreError};
 
@@ -54,9 +56,9 @@ impl Store {
         if locked != Some(1) {
             return Err(MigrateError::Locked);
         }
-        let mut migrator = Migrator::with_migrations(migrations());
+        let mut migrator = Migrator::new(Embedded).await?;
         migrator.set_locking(false);
-        let result = migrator.run_direct(None, &mut connection, false).await;
+        let result = migrator.run_direct(&mut connection).await;
         let _ = connection.close().await;
         Ok(result?)
     }
@@ -96,10 +98,15 @@ impl Store {
     }
 }
 
-fn migrations() -> Vec<Migration> {
-    let migration = |(version, name, statements): (i64, &'static str, &'static str)| {
-        let statements = SqlStr::from_static(statements);
-        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, statements, false)
-    };
-    MIGRATIONS.into_iter().map(migration).collect()
+/// The source of the embedded migrations.
+#[derive(Debug)]
+struct Embedded;
+
+impl MigrationSource<'static> for Embedded {
+    fn resolve(self) -> BoxFuture<'static, Result<Vec<Migration>, BoxDynError>> {
+        let migration = |(version, name, statements): (i64, &'static str, &'static str)| {
+            Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, Cow::Borrowed(statements), false)
+        };
+        Box::pin(async move { Ok(MIGRATIONS.into_iter().map(migration).collect()) })
+    }
 }

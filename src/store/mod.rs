@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlRow};
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, MySql, MySqlConnection, Row};
+use sqlx::{ConnectOptions, Connection as _, Executor, MySql, MySqlConnection, Row};
 
 use crate::metrics::Metrics;
 
@@ -74,7 +74,7 @@ impl Store {
             .max_connections(max_connections)
             .acquire_timeout(limit)
             .after_connect(|connection, _| {
-                Box::pin(async move { sqlx::raw_sql(AssertSqlSafe(session())).execute(connection).await.map(drop) })
+                Box::pin(async move { connection.execute(session().as_str()).await.map(drop) })
             })
             .connect_lazy_with(options);
         Ok(Self { pool, limit, metrics: None })
@@ -166,7 +166,7 @@ impl Connection {
     /// Sends `statements` as one packet and collects the rows. When the time limit passes, the connection is closed, never
     /// reused: what it was doing may still happen, so for a commit the outcome is unknown.
     async fn rows(mut self, statements: String, committing: bool) -> Result<Vec<MySqlRow>, StoreError> {
-        let work = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(self.lent.get()?);
+        let work = self.lent.get()?.fetch_all(statements.as_str());
         match tokio::time::timeout(self.limit, work).await {
             Ok(Ok(rows)) => {
                 self.lent.give_back();
@@ -190,7 +190,7 @@ impl Connection {
         let clean_up =
             format!("ROLLBACK; SET SESSION wait_timeout = DEFAULT, innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}");
         let Ok(connection) = self.lent.get() else { return false };
-        let work = sqlx::raw_sql(AssertSqlSafe(clean_up)).execute(connection);
+        let work = connection.execute(clean_up.as_str());
         matches!(tokio::time::timeout(self.limit, work).await, Ok(Ok(_)))
     }
 
@@ -202,7 +202,7 @@ impl Connection {
         mut take: impl FnMut(&MySqlRow) -> Result<(), StoreError> + Send,
     ) -> Result<(), StoreError> {
         let work = async {
-            let mut rows = sqlx::raw_sql(AssertSqlSafe(statements)).fetch(self.lent.get()?);
+            let mut rows = self.lent.get()?.fetch(statements.as_str());
             while let Some(row) = rows.try_next().await.map_err(|error| StoreError::classify(error, false))? {
                 take(&row)?;
             }
@@ -238,10 +238,11 @@ fn session() -> String {
     )
 }
 
-/// Reads a column, with the error as one of the server's: a column of another type is a schema of another version.
+/// Reads a column, with the error as one of the server's: a column of another type is a schema of another version. What the
+/// column says of its type is not compared, since the library takes text with a binary collation for bytes.
 pub(crate) fn column<'r, T>(row: &'r MySqlRow, index: usize) -> Result<T, StoreError>
 where
-    T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
+    T: sqlx::Decode<'r, sqlx::MySql>,
 {
-    row.try_get(index).map_err(|error| StoreError::Unavailable(Outage::Other, error.to_string()))
+    row.try_get_unchecked(index).map_err(|error| StoreError::Unavailable(Outage::Other, error.to_string()))
 }

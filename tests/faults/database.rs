@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lockkeeper::dev::proxy::Fault;
-use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+use sqlx::{Connection, MySqlConnection};
 
 use crate::load::{ITEMS, Job};
 use crate::site::Site;
@@ -38,9 +38,9 @@ pub async fn lock_wait_and_deadlock(site: &mut Site) {
     let series = r#"lockkeeper_store_transaction_retries_total{reason="deadlock"}"#;
     eventually("I7: the daemon was the victim of a deadlock", async || {
         let mut other = site.root().await;
-        sqlx::raw_sql(AssertSqlSafe(begin.clone())).fetch_all(&mut other).await.ok()?;
+        sqlx::raw_sql(&begin).fetch_all(&mut other).await.ok()?;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let _ = sqlx::raw_sql(AssertSqlSafe(cross.clone())).fetch_all(&mut other).await;
+        let _ = sqlx::raw_sql(&cross).fetch_all(&mut other).await;
         site.daemons[0].metric(series).await.filter(|count| *count >= 1.0)
     })
     .await;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::Row;
 
 use crate::load::{ITEMS, Job};
 use crate::site::Site;
@@ -97,7 +97,7 @@ async fn committed_after(site: &Site, jobs: &[String], since: i64) -> Vec<Durati
          WHERE job_id IN ({})",
         ids.join(",")
     );
-    let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut site.root().await).await.expect("the receipts");
+    let rows = sqlx::raw_sql(&text).fetch_all(&mut site.root().await).await.expect("the receipts");
     rows.iter().map(|row| Duration::from_micros(u64::try_from(row.get::<i64, _>(0) - since).unwrap_or(0))).collect()
 }
 

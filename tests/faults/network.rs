@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockkeeper::dev::proxy::Fault;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::Row;
 
 use crate::load::Job;
 use crate::site::Site;
@@ -58,10 +58,10 @@ pub async fn commit_replies_lost(site: &mut Site) {
     let list = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = '{name}' AND COMMAND = 'Query'");
     let mut killed = 0;
     eventually("connections are killed at work", async || {
-        let rows = sqlx::raw_sql(AssertSqlSafe(list.clone())).fetch_all(&mut root).await.ok()?;
+        let rows = sqlx::raw_sql(&list).fetch_all(&mut root).await.ok()?;
         for row in rows {
             let id: u64 = row.try_get::<i64, _>(0).map(|id| id as u64).or_else(|_| row.try_get(0)).ok()?;
-            let kill = AssertSqlSafe(format!("KILL {id}"));
+            let kill = &format!("KILL {id}");
             killed += usize::from(sqlx::raw_sql(kill).execute(&mut root).await.is_ok());
         }
         (killed >= 20).then_some(())

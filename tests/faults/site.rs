@@ -9,7 +9,7 @@ use lockkeeper::dev::proxy::{Fault, Proxy};
 use lockkeeper::dev::servers::{BROKER, Folder, RedisServer, Servers};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use sqlx::{AssertSqlSafe, Connection, MySqlConnection, Row};
+use sqlx::{Connection, MySqlConnection, Row};
 
 use crate::disk::SmallDisk;
 use crate::load::{ITEMS, Job, Load, Pushed, connect, send};
@@ -67,7 +67,7 @@ impl Site {
             "CREATE USER '{name}'@'127.0.0.1' IDENTIFIED BY '{CANARY}'; GRANT ALL ON {name}.* TO '{name}'@'127.0.0.1'"
         );
         let mut root = MySqlConnection::connect(&mysql).await.expect("the database answers");
-        sqlx::raw_sql(AssertSqlSafe(account)).execute(&mut root).await.expect("an account");
+        sqlx::raw_sql(&account).execute(&mut root).await.expect("an account");
         let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let to_broker = Proxy::start(local(broker.port())).await.expect("a proxy");
         let to_database = Proxy::start(local(servers.database.port())).await.expect("a proxy");
@@ -171,7 +171,7 @@ impl Site {
     }
 
     pub async fn sql(&self, text: &str) {
-        let text = AssertSqlSafe(text.to_owned());
+        let text = &text;
         sqlx::raw_sql(text).execute(&mut self.root().await).await.expect("the statements succeed");
     }
 

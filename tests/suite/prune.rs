@@ -9,7 +9,7 @@ use crate::world::{Daemon, World, eventually, lockkeeper};
 /// Makes every receipt as old as this.
 async fn age_receipts(world: &World, days: u32) {
     let update = format!("UPDATE receipts SET recorded_at = UTC_TIMESTAMP(6) - INTERVAL {days} DAY");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(update)).execute(&mut world.sql().await).await.expect("the receipts age");
+    sqlx::raw_sql(&update).execute(&mut world.sql().await).await.expect("the receipts age");
 }
 
 async fn receipts(world: &World) -> usize {
@@ -234,7 +234,7 @@ async fn a_daemon_that_is_to_delete_receipts_and_may_not_says_so_at_its_start() 
     let database = world.database.rsplit('/').next().unwrap_or_default().to_owned();
     let account = format!("'keeper_{}'@'127.0.0.1'", world.prefix);
     let create = format!("CREATE USER {account}; GRANT SELECT, INSERT, UPDATE ON {database}.* TO {account}");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut world.sql().await).await.expect("an account");
+    sqlx::raw_sql(&create).execute(&mut world.sql().await).await.expect("an account");
     let mut environment = world.environment();
     let server = world.database.split('@').nth(1).expect("user@host");
     environment.insert("DATABASE_URL".into(), format!("mysql://keeper_{}@{server}", world.prefix));

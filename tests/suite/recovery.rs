@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::Row;
 
 use crate::hold::{hold_sequence, pending, release, restock};
 use crate::world::{Daemon, PATIENCE, World, eventually, told};
@@ -188,7 +188,7 @@ async fn a_sleeper_that_wakes_after_a_peer_has_done_its_jobs_writes_nothing() {
     })
     .await;
     assert_eq!(world.store.events_from(0, 1000).await.expect("the log").len(), before + 1);
-    let statement = AssertSqlSafe("SELECT COUNT(*) FROM receipts".to_owned());
+    let statement = "SELECT COUNT(*) FROM receipts";
     let receipts = sqlx::raw_sql(statement).fetch_one(&mut world.sql().await).await.expect("the receipts");
     assert_eq!(receipts.get::<i64, _>(0), 13);
 }

@@ -32,15 +32,14 @@ async fn every_job_type_goes_from_the_stream_to_events_and_read_models() {
         ["registered", "sale_allowed", "restocked", "repriced", "stock_reserved", "sale_denied", "stock_released"];
     assert_eq!(types, expected.map(|name| format!("item.{name}")));
     let mut sql = world.sql().await;
-    let query =
-        "SELECT CAST(item_id AS CHAR), CAST(total_price AS CHAR), stock, sale_status, version FROM items ORDER BY 1";
+    let query = "SELECT CAST(item_id AS CHAR), CAST(total_price AS CHAR), stock, CAST(sale_status AS CHAR), version FROM items ORDER BY 1";
     let rows = sqlx::raw_sql(query).fetch_all(&mut sql).await.expect("the items");
     let row = |i: usize| -> (String, String, u32, String, u64) {
         (rows[i].get(0), rows[i].get(1), rows[i].get(2), rows[i].get(3), rows[i].get(4))
     };
     assert_eq!(row(0), (ink, "11.000".into(), 5, "ALLOW".into(), 4));
     assert_eq!(row(1), (pen, "22.500".into(), 12, "DENY".into(), 7));
-    let query = "SELECT CAST(total_price AS CHAR), status, version FROM orders";
+    let query = "SELECT CAST(total_price AS CHAR), CAST(status AS CHAR), version FROM orders";
     let orders = sqlx::raw_sql(query).fetch_all(&mut sql).await.expect("the orders");
     assert_eq!(orders.len(), 1);
     let order: (String, String, u64) = (orders[0].get(0), orders[0].get(1), orders[0].get(2));

@@ -4,7 +4,7 @@
 
 use lockkeeper::dev::audit::audit;
 use lockkeeper::job::JobId;
-use sqlx::{AssertSqlSafe, MySqlConnection, Row};
+use sqlx::{MySqlConnection, Row};
 
 use crate::hold::restock;
 use crate::world::{Daemon, World, eventually};
@@ -17,7 +17,7 @@ const DIGITS: &str = "(SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2 UNION
                       SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
 
 async fn execute(sql: &mut MySqlConnection, statements: String) {
-    sqlx::raw_sql(AssertSqlSafe(statements)).execute(sql).await.expect("the statements are executed");
+    sqlx::raw_sql(&statements).execute(sql).await.expect("the statements are executed");
 }
 
 /// Writes a history into an empty log, as if one job had done it all: an item that is registered with 1 piece and put on sale,

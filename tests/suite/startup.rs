@@ -111,7 +111,7 @@ async fn a_missing_grant_is_exit_77_and_named() {
     let host = "'127.0.0.1'";
     let create =
         format!("CREATE USER '{user}'@{host} IDENTIFIED BY 'canary'; GRANT SELECT ON {database}.* TO '{user}'@{host}");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut root).await.expect("an account that may only read");
+    sqlx::raw_sql(&create).execute(&mut root).await.expect("an account that may only read");
     let mut environment = world.environment();
     let server = world.database.split('@').nth(1).expect("user@host");
     environment.insert("DATABASE_URL".into(), format!("mysql://{user}:canary@{server}"));
@@ -134,7 +134,7 @@ async fn the_grants_that_the_readme_names_are_enough_and_one_fewer_is_too_few() 
     let grants =
         grants.map(|line| line.replace(" lockkeeper.", &format!(" {database}.")).replace("'lockkeeper'@'%'", &account));
     let create = format!("CREATE USER {account} IDENTIFIED BY 'canary'; {}", grants.collect::<String>());
-    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut root).await.expect("an account with the README's grants");
+    sqlx::raw_sql(&create).execute(&mut root).await.expect("an account with the README's grants");
     let server = world.database.split('@').nth(1).expect("user@host");
     let mut environment = world.environment();
     environment.insert("DATABASE_URL".into(), format!("mysql://daemon_{}:canary@{server}", world.prefix));
@@ -152,7 +152,7 @@ async fn the_grants_that_the_readme_names_are_enough_and_one_fewer_is_too_few() 
     assert_eq!(world.store.snapshots_from(None, 10).await.expect("the snapshots").len(), 1);
 
     let revoke = format!("REVOKE UPDATE ON {database}.snapshots FROM {account}");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(revoke)).execute(&mut root).await.expect("one grant fewer");
+    sqlx::raw_sql(&revoke).execute(&mut root).await.expect("one grant fewer");
     let (code, output) = lockkeeper(&["check"], &environment).await;
     assert!(code == Some(77) && output.contains("UPDATE") && output.contains("snapshots"), "{code:?} {output}");
 }

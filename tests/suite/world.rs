@@ -92,7 +92,7 @@ impl World {
         let prefix = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..10]);
         let name = format!("lk_{prefix}");
         let mut root = MySqlConnection::connect(mysql).await.expect("the database server answers");
-        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        let create = &format!("CREATE DATABASE {name}");
         sqlx::raw_sql(create).execute(&mut root).await.expect("a database for this test");
         let database = with_database(mysql, &name);
         let store = Store::connect(&database, 4, Duration::from_secs(10)).await.expect("the database answers");
