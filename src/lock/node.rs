@@ -1,15 +1,17 @@
 //! One lock node: a task that owns the node's connection and sends whatever waits as one pipeline after another.
 //!
-//! Requests enter through a channel, so they reach the node in the order in which they were made: a release never
-//! overtakes the acquire it undoes. No pipeline is given up while its connection lives, because the library drops a
-//! request that nobody waits for, and a dropped release would leave a late acquire standing. Instead the node is not asked
-//! for votes, which then count as missing at once, and releases wait until it answers or its connection is replaced.
+//! Requests enter through a channel, so a release never overtakes the acquire it undoes. No pipeline is given up while its
+//! connection lives, because the library drops a request that nobody waits for, and a dropped release would leave a late
+//! acquire standing. Instead the node is not asked for votes, which then count as missing at once, and releases wait until
+//! it answers or its connection is replaced.
 //!
 //! - `connect`: connecting in the background, and who may vote after every connect.
-//! - `exchange`: pipelines and their replies.
+//! - `exchange`: what is sent when, and what replies and their absence mean.
+//! - `flights`: the pipelines under way, their order and their time.
 
 mod connect;
 mod exchange;
+mod flights;
 
 pub(super) use connect::Roster;
 
@@ -112,11 +114,16 @@ impl Task {
                 Err(_) => self.backlog.push(Request::Ping(None)),
             }
         }
-        while let Ok(request) = self.inbox.try_recv() {
-            self.take_in(request);
-        }
+        self.take_in_more();
         if self.breaker.is_probe_due(Instant::now()) {
             self.backlog.push(Request::Ping(None));
+        }
+    }
+
+    /// Takes in all that is there.
+    fn take_in_more(&mut self) {
+        while let Ok(request) = self.inbox.try_recv() {
+            self.take_in(request);
         }
     }
 
@@ -155,16 +162,19 @@ impl Task {
                 self.backlog.push(Request::Ping(done));
                 return;
             }
+            // What was sent is told apart by the error of its connection.
+            Request::Ask { op, ref claim, .. } if outcome != NodeOutcome::Error => self.backlog.note_unsent(op, claim),
             _ => (),
         }
-        if !reported {
+        self.refuse(request, (!reported).then_some(outcome));
+    }
+
+    /// Ends a request that is not sent, or not answered any more: its votes are missing. An outcome is reported.
+    fn refuse(&self, request: Request, outcome: Option<NodeOutcome>) {
+        if let Some(outcome) = outcome {
             self.report(&request, outcome);
         }
-        if let Request::Ask { op, claim, ballot } = request {
-            // What was sent is told apart by the error of its connection.
-            if op == Op::Acquire && outcome != NodeOutcome::Error {
-                self.backlog.note_unsent(&claim);
-            }
+        if let Request::Ask { claim, ballot, .. } = request {
             let _ = ballot.send(vec![Vote::Failed; claim.keys.len()]);
         }
     }

@@ -4,6 +4,7 @@ mod admission;
 mod exclusion;
 mod failures;
 mod lease;
+mod pipelines;
 
 use lockkeeper::lock::{KeyResult, NodeAddress, NodeHealth, Redlock, Settings};
 use std::net::TcpListener;

@@ -1,14 +1,15 @@
-//! Pipelines to a node, and what their replies and their absence mean.
+//! What is sent to a node when, and what its replies and their absence mean.
 
 use super::super::quorum::Vote;
 use super::super::request::Request;
 use super::super::{NodeHealth, NodeOutcome, Op, script};
 use super::Task;
+use super::flights::{Flight, Flights};
+use redis::Value;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::time::{Duration, Instant};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// A node that is silent for this long is not asked any more, and reported.
 const SILENCE_NOTICE: Duration = Duration::from_secs(1);
@@ -16,91 +17,109 @@ const SILENCE_NOTICE: Duration = Duration::from_secs(1);
 /// A connection that is silent for this long is replaced: the other end may be gone without a word.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
-/// The replies to a pipeline, and whether they came after the node's time limit, when all was reported already.
-struct Replies {
-    values: Vec<Value>,
-    late: bool,
-}
-
-/// A pipeline that will not be answered any more.
-struct Loss {
-    why: String,
-    late: bool,
-}
+/// When something is to be done about a node that has not answered within its time limit.
+const SILENCES: [Duration; 3] = [Duration::ZERO, SILENCE_NOTICE, SILENCE_LIMIT];
 
 impl Task {
-    /// Sends pipelines until the connection is lost, whose reason is returned, or nobody needs it any more.
-    pub(super) async fn serve(&mut self, mut connection: MultiplexedConnection) -> Option<String> {
+    /// Sends pipelines until the connection is lost, whose reason is returned, or nobody needs it any more. Every pipeline
+    /// is waited for, however long it takes.
+    pub(super) async fn serve(&mut self, connection: MultiplexedConnection) -> Option<String> {
+        let mut flights = Flights::new(self.settings.node_timeout);
+        // It rings at the next moment that matters or earlier, which spares setting it for every pipeline.
+        let mut alarm = pin!(sleep(Duration::ZERO));
         loop {
-            self.fill().await;
-            if self.dismissed && self.backlog.is_empty() {
-                return None;
+            if flights.is_empty() {
+                self.fill().await;
+                if self.dismissed && self.backlog.is_empty() {
+                    return None;
+                }
             }
+            self.send_pipelines(&connection, &mut flights);
+            if flights.is_empty() {
+                continue;
+            }
+            let moment = flights.next_moment(Instant::now(), &SILENCES).into();
+            if moment < alarm.deadline() {
+                alarm.as_mut().reset(moment);
+            }
+            tokio::select! {
+                biased;
+                Some((flight, replies)) = flights.answer() => match replies {
+                    Ok(replies) => self.distribute(flight, replies),
+                    Err(error) => return Some(self.lose(Some(flight), flights, error.to_string())),
+                },
+                () = &mut alarm => {
+                    let now = Instant::now();
+                    if let Err(why) = self.look_at_clock(&mut flights, now) {
+                        return Some(self.lose(None, flights, why));
+                    }
+                    alarm.as_mut().reset(flights.next_moment(now, &SILENCES).into());
+                }
+                request = self.inbox.recv(), if !self.dismissed => self.arrive(request, flights.is_late()),
+            }
+        }
+    }
+
+    /// Sends what waits, as far as there is room for it.
+    fn send_pipelines(&mut self, connection: &MultiplexedConnection, flights: &mut Flights) {
+        while !self.backlog.is_empty() && flights.have_room(self.backlog.keys()) {
             let may_vote = self.may_vote();
             let (batch, refused) = self.backlog.next_pipeline(self.settings.node_timeout, may_vote);
             for request in refused {
-                match request {
-                    Request::Release { .. } => self.report(&request, NodeOutcome::Skipped),
-                    _ if may_vote => self.set_aside(request, NodeOutcome::Timeout, false),
-                    _ => self.set_aside(request, NodeOutcome::Skipped, false),
-                }
+                let is_late = may_vote && matches!(request, Request::Ask { .. });
+                self.refuse(request, Some(if is_late { NodeOutcome::Timeout } else { NodeOutcome::Skipped }));
             }
-            if batch.is_empty() {
-                continue;
-            }
-            match self.exchange(&mut connection, &batch).await {
-                Ok(replies) => self.distribute(batch, replies),
-                Err(loss) => {
-                    let waiting = self.backlog.drain();
-                    batch.into_iter().for_each(|request| self.set_aside(request, NodeOutcome::Error, loss.late));
-                    waiting.into_iter().for_each(|request| self.set_aside(request, NodeOutcome::Skipped, false));
-                    return Some(loss.why);
-                }
+            if !batch.is_empty() {
+                flights.send(connection, batch, self.settings.ttl);
             }
         }
     }
 
-    /// Sends one pipeline and waits for its replies, however long they take.
-    async fn exchange(&mut self, connection: &mut MultiplexedConnection, batch: &[Request]) -> Result<Replies, Loss> {
-        let mut pipeline = Pipeline::with_capacity(batch.len());
-        for request in batch {
-            pipeline.add_command(command(request, self.settings.ttl));
+    /// Takes in what has come while a pipeline is under way. Where that is late, it refuses what would need an answer.
+    fn arrive(&mut self, request: Option<Request>, late: bool) {
+        match request {
+            Some(request) if late => self.set_aside(request, NodeOutcome::Timeout, false),
+            Some(request) => {
+                self.take_in(request);
+                self.take_in_more();
+            }
+            None => self.dismissed = true,
         }
-        let mut call = pin!(connection.send_packed_commands(&pipeline, 0, batch.len()));
-        if let Ok(replies) = timeout(self.settings.node_timeout, &mut call).await {
-            let loss = |error: RedisError| Loss { why: error.to_string(), late: false };
-            return replies.map(|values| Replies { values, late: false }).map_err(loss);
-        }
-        for request in batch {
+    }
+
+    /// Deals with a node that does not answer in time, or not at all, which is an error.
+    fn look_at_clock(&mut self, flights: &mut Flights, now: Instant) -> Result<(), String> {
+        let mut late = false;
+        for request in flights.overdue(now).flat_map(|flight| &flight.batch) {
             self.report(request, NodeOutcome::Timeout);
+            late = true;
         }
-        self.breaker.late(Instant::now());
+        if late {
+            let waiting = self.backlog.drain();
+            waiting.into_iter().for_each(|request| self.set_aside(request, NodeOutcome::Timeout, false));
+        }
+        let Some(silence) = flights.silence(now) else { return Ok(()) };
+        if silence >= SILENCE_LIMIT {
+            return Err("the connection has been silent for too long".into());
+        }
+        if flights.miss() {
+            self.breaker.late(now);
+        }
+        if silence >= SILENCE_NOTICE && !self.breaker.is_open() {
+            self.breaker.trip(now);
+        }
         self.note_breaker();
-        let replies = self.await_late(call).await;
-        replies.map(|values| Replies { values, late: true }).map_err(|why| Loss { why, late: true })
+        Ok(())
     }
 
-    /// Waits for a node that has exceeded its time, refusing what would need its answer.
-    async fn await_late<F>(&mut self, mut call: Pin<&mut F>) -> Result<Vec<Value>, String>
-    where
-        F: Future<Output = RedisResult<Vec<Value>>>,
-    {
-        let mut notice = pin!(sleep(SILENCE_NOTICE));
-        let mut limit = pin!(sleep(SILENCE_LIMIT));
-        loop {
-            tokio::select! {
-                replies = &mut call => return replies.map_err(|error| error.to_string()),
-                () = &mut limit => return Err("the connection has been silent for too long".into()),
-                () = &mut notice, if !self.breaker.is_open() => {
-                    self.breaker.trip(Instant::now());
-                    self.note_breaker();
-                }
-                request = self.inbox.recv(), if !self.dismissed => match request {
-                    Some(request) => self.set_aside(request, NodeOutcome::Timeout, false),
-                    None => self.dismissed = true,
-                },
-            }
+    /// Deals with all that was under way or waits when a connection is lost, in the order in which it was made.
+    fn lose(&mut self, first: Option<Flight>, others: Flights, why: String) -> String {
+        let waiting = self.backlog.drain();
+        for Flight { batch, late, .. } in first.into_iter().chain(others.lose()) {
+            batch.into_iter().for_each(|request| self.set_aside(request, NodeOutcome::Error, late));
         }
+        waiting.into_iter().for_each(|request| self.set_aside(request, NodeOutcome::Skipped, false));
+        why
     }
 
     fn note_breaker(&mut self) {
@@ -111,14 +130,14 @@ impl Task {
     }
 
     /// Hands every reply to the request it belongs to. A caller that has decided without this node is gone by now.
-    fn distribute(&mut self, batch: Vec<Request>, replies: Replies) {
-        if !replies.late {
+    fn distribute(&mut self, Flight { batch, late, .. }: Flight, replies: Vec<Value>) {
+        if !late {
             self.breaker.close();
             if self.health == NodeHealth::Silent {
                 self.recovered();
             }
         }
-        for (request, reply) in batch.into_iter().zip(replies.values) {
+        for (request, reply) in batch.into_iter().zip(replies) {
             match request {
                 Request::Ask { op, claim, ballot } => {
                     let answer = script::read(reply, claim.keys.len());
@@ -129,11 +148,11 @@ impl Task {
                         None if self.health == NodeHealth::Refusing => self.turn(NodeHealth::Up, ""),
                         None => (),
                     }
-                    if !replies.late {
+                    if !late {
                         self.observe(op, &claim, outcome);
                     }
                 }
-                Request::Release { claim } if !replies.late => {
+                Request::Release { claim } if !late => {
                     let outcome = if script::is_released(&reply) { NodeOutcome::Ok } else { NodeOutcome::Error };
                     self.observe(Op::Release, &claim, outcome);
                 }
@@ -141,15 +160,6 @@ impl Task {
                 Request::Ping(Some(done)) => drop(done.send(())),
             }
         }
-    }
-}
-
-fn command(request: &Request, ttl: Duration) -> Cmd {
-    match request {
-        Request::Ask { op: Op::Extend, claim, .. } => script::extend(&claim.keys, &claim.token, ttl),
-        Request::Ask { claim, .. } => script::acquire(&claim.keys, &claim.token, ttl),
-        Request::Release { claim } => script::release(&claim.keys, &claim.token),
-        Request::Ping(_) => redis::cmd("PING"),
     }
 }
 
