@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::batch::{Back, BrokerClock, Cache, DECIDED_IN_VAIN, Deciding, Engine, Incidents, Newest, Trust};
+use crate::batch::{Back, BrokerClock, Cache, DECIDED_IN_VAIN, Deciding, Engine, Incidents, Keyring, Newest, Trust};
 use crate::config::Config;
 use crate::connect;
 use crate::domain::Domain;
@@ -124,6 +124,7 @@ async fn connect_all<D: Domain>(
         broker,
         max_packet,
         locks,
+        ring: Keyring::default(),
         projections,
         cache,
         clock,

@@ -10,9 +10,11 @@ mod deciding;
 mod ending;
 mod failing;
 mod incidents;
+mod keyring;
 mod load;
 mod locks;
 mod newest;
+mod prospect;
 mod replay;
 mod rows;
 mod snapshot;
@@ -27,6 +29,7 @@ use ending::{End, ends, settle};
 use failing::{ATTEMPTS, Disposition, cost, disposition, jittered, note};
 use load::{Loaded, Look, load};
 use locks::{LockLost, Locked, Locks, lock};
+use prospect::{Fallen, Outcome, Predecessors, Promise};
 use rows::transaction;
 use starts::{count_ends, count_starts};
 
@@ -37,8 +40,10 @@ pub use deciding::Deciding;
 pub use ending::{Fate, Settled, Told};
 pub use failing::{Back, DECIDED_IN_VAIN, pause};
 pub use incidents::Incidents;
+pub use keyring::Keyring;
 pub use load::load_sources;
 pub use newest::Newest;
+pub use prospect::{Opening, Openings, Prospect};
 pub use trust::Trust;
 
 use crate::domain::{AggregateId, Domain};
@@ -46,9 +51,9 @@ use crate::fail;
 use crate::job::{Dead, DeadCode, Job};
 use crate::lock::Redlock;
 use crate::metrics::Metrics;
-use crate::plan::Planned;
+use crate::plan::{Batch, BatchId, Planned};
 use crate::projection::Projection;
-use crate::store::{Committed, Packet, Store, StoreError, Transaction};
+use crate::store::{Basis, Committed, Connection, Packet, Store, StoreError, Transaction};
 use crate::stream::Broker;
 
 /// What every batch works with.
@@ -61,6 +66,8 @@ pub struct Engine<D: Domain> {
     pub max_packet: u64,
     /// One lock per aggregate.
     pub locks: Redlock,
+    /// The locks of the batches in flight.
+    pub ring: Keyring,
     /// Read models, updated in the batch's transaction.
     pub projections: Vec<Box<dyn Projection<D>>>,
     /// States of recently used aggregates.
@@ -89,10 +96,28 @@ pub struct Ended<D: Domain> {
     pub busy: Vec<AggregateId>,
 }
 
-/// Runs one batch to its end.
-pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> Ended<D> {
-    engine.metrics.batch(jobs.len());
-    let Locked { locks, mut jobs, mut back, busy } = lock(engine, jobs).await;
+/// A batch's place among those in flight.
+struct Line<'a, D: Domain> {
+    batch: BatchId,
+    predecessors: Predecessors<D>,
+    /// Aggregates of jobs that have gone back already.
+    barred: Vec<AggregateId>,
+    /// `None` once it was opened: it is so once.
+    openings: Option<&'a Openings<D>>,
+}
+
+/// Runs one batch to its end. `after` is what it can expect of the batches that it succeeds; it says to `openings` when it may be
+/// succeeded itself.
+pub async fn run<D: Domain>(
+    engine: &Engine<D>,
+    batch: Batch<Job<D>>,
+    after: Vec<Prospect<D>>,
+    openings: &Openings<D>,
+) -> Ended<D> {
+    engine.metrics.batch(batch.jobs.len());
+    let Locked { locks, mut jobs, mut back, busy } = lock(engine, batch.jobs).await;
+    let barred = back.iter().flat_map(|(planned, _)| planned.aggregates.iter().cloned()).collect();
+    let mut line = Line { batch: batch.id, predecessors: Predecessors(after), barred, openings: Some(openings) };
     let mut settled = Vec::new();
     let mut spent = 0;
     let mut look = first_look(engine, &jobs);
@@ -105,12 +130,13 @@ pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> E
             break;
         }
         let looked = std::mem::replace(&mut look, Look::AtAll);
-        let decided = match attempt_once(engine, &locks, &mut jobs, looked).await {
+        let decided = match attempt_once(engine, &locks, &mut line, &mut jobs, looked).await {
             Ok(ends) => {
                 settle(std::mem::take(&mut jobs), ends, &mut settled, &mut back);
                 break;
             }
             Err(Failure::LockLost) => Back::LockLost,
+            Err(Failure::Fallen) => Back::Behind,
             // Whatever was refused may have been wrong only because nobody had looked.
             Err(Failure::Store(StoreError::Conflict(_) | StoreError::Data(_))) if looked == Look::AtUnknown => {
                 engine.trust.missed();
@@ -139,6 +165,7 @@ pub async fn run<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> E
 
 enum Failure {
     LockLost,
+    Fallen,
     Store(StoreError),
 }
 
@@ -157,33 +184,51 @@ fn first_look<D: Domain>(engine: &Engine<D>, jobs: &[Planned<Job<D>>]) -> Look {
 async fn attempt_once<D: Domain>(
     engine: &Engine<D>,
     locks: &Locks<'_>,
+    line: &mut Line<'_, D>,
     jobs: &mut [Planned<Job<D>>],
     look: Look,
 ) -> Result<Vec<End>, Failure> {
-    let prepared = prepare(engine, jobs, look).await;
+    let prepared = prepare(engine, line, jobs, look).await;
     count_ends(engine, jobs).await;
-    let Prepared { decided, footing, transaction, packet } = prepared?;
-    let committed = match packet {
-        Some(packet) => commit(engine, locks, &transaction, packet).await?,
-        None => Committed { base: 0 },
+    let Prepared { decided, outcome, footing, basis, transaction, packet } = prepared?;
+    let (committed, promise) = match packet {
+        Some(packet) => {
+            let connection = engine.store.connection().await?;
+            line.predecessors.are_next().await?;
+            locks.check()?;
+            let promise = line.open(&outcome, &transaction, &basis);
+            let is_next = || promise.iter().for_each(Promise::is_next);
+            (commit(engine, connection, &transaction, (packet, &basis), is_next).await?, promise)
+        }
+        // What it rests on has to be so all the same.
+        None => {
+            line.predecessors.stand().await?;
+            (Committed { base: 0 }, None)
+        }
     };
     fail::point("committed", "");
     let ends = ends(jobs, &decided, committed);
-    if let Some(anchor) = transaction.anchor(committed).or(transaction.anchors.into_iter().max()) {
-        let (states, mut versions) = (decided.states, decided.versions);
+    if let Some(anchor) = transaction.anchor(committed).or(basis.anchors.into_iter().max()) {
+        let Outcome { states, mut versions } = Outcome::take(outcome);
         let with_version = |(aggregate, state)| {
             let version = versions.remove(&aggregate)?;
             Some((aggregate, (version, state)))
         };
         engine.cache.put(&footing, anchor, states.into_iter().filter_map(with_version));
     }
+    if let Some(promise) = promise {
+        promise.keep();
+    }
     Ok(ends)
 }
 
 /// What a batch comes to, up to the last byte of what is sent: all that the domain's code is needed for.
 struct Prepared<D: Domain> {
+    /// Its states and versions are in the outcome.
     decided: Decided<D>,
+    outcome: Arc<Outcome<D>>,
     footing: Footing,
+    basis: Basis,
     transaction: Transaction,
     /// None when there is nothing to commit.
     packet: Option<Packet>,
@@ -191,23 +236,66 @@ struct Prepared<D: Domain> {
 
 async fn prepare<D: Domain>(
     engine: &Engine<D>,
+    line: &mut Line<'_, D>,
     jobs: &[Planned<Job<D>>],
     look: Look,
-) -> Result<Prepared<D>, StoreError> {
+) -> Result<Prepared<D>, Failure> {
     let ids: HashSet<_> = jobs.iter().map(|planned| planned.job.id).collect();
     let aggregates: HashSet<_> = jobs.iter().flat_map(|planned| planned.aggregates.iter().cloned()).collect();
     let (ids, aggregates): (Vec<_>, Vec<_>) = (ids.into_iter().collect(), aggregates.into_iter().collect());
-    let Loaded { known, footing, anchors, is_news } = load(engine, &ids, &aggregates, look).await?;
+    let (left, mut basis) = line.left_by_predecessors(&aggregates, look).await?;
+    let others: Vec<_> = aggregates.into_iter().filter(|aggregate| !left.contains_key(aggregate)).collect();
+    let Loaded { mut known, footing, anchors, is_news } = load(engine, &ids, &others, look).await?;
     if look == Look::AtAll {
         engine.trust.looked(is_news);
     }
+    known.add(left);
     let begun = engine.deciding.begin(jobs.iter().map(|planned| planned.job.entry));
-    let decided = decide(jobs, known, engine.clock.now_ms());
+    let mut decided = decide(jobs, known, engine.clock.now_ms());
     drop(begun);
-    let transaction = transaction(engine, jobs, &decided, anchors);
+    let transaction = transaction(engine, jobs, &decided);
     let is_empty = transaction.receipts.is_empty();
     let packet = if is_empty { None } else { Some(transaction.packet(engine.max_packet)?) };
-    Ok(Prepared { decided, footing, transaction, packet })
+    line.bar_after(jobs, &decided.verdicts);
+    let (states, versions) = (std::mem::take(&mut decided.states), std::mem::take(&mut decided.versions));
+    let outcome = Arc::new(Outcome { states, versions });
+    basis.add(&Basis { anchors, expected: Vec::new() });
+    Ok(Prepared { decided, outcome, footing, basis, transaction, packet })
+}
+
+impl<D: Domain> Line<'_, D> {
+    /// What the predecessors leave and where it is so, if that is to be believed before the database has said so. Otherwise it waits for them, and
+    /// there is nothing that the cache and the database do not have.
+    async fn left_by_predecessors(
+        &mut self,
+        aggregates: &[AggregateId],
+        look: Look,
+    ) -> Result<(HashMap<AggregateId, (u64, D::State)>, Basis), Fallen> {
+        if look == Look::AtUnknown
+            && let Some(left) = self.predecessors.outcome(aggregates)
+        {
+            return Ok((left, self.predecessors.basis()));
+        }
+        self.predecessors.stand().await?;
+        Ok((HashMap::new(), Basis::default()))
+    }
+
+    /// Nobody may come after jobs that go back, until they have gone back.
+    fn bar_after(&mut self, jobs: &[Planned<Job<D>>], verdicts: &[Verdict]) {
+        let back = jobs.iter().zip(verdicts).filter(|(_, verdict)| verdict.goes_back());
+        self.barred.extend(back.flat_map(|(planned, _)| planned.aggregates.iter().cloned()));
+    }
+
+    /// From now on the batch may be succeeded; `None` when it was so before, in an attempt that has failed.
+    fn open(&mut self, outcome: &Arc<Outcome<D>>, transaction: &Transaction, basis: &Basis) -> Option<Promise> {
+        let openings = self.openings.take()?;
+        // The transaction checks its own basis, so its last event proves that too.
+        let basis = match transaction.last() {
+            Some(last) => (Basis { expected: vec![last], ..Basis::default() }, true),
+            None => (basis.clone(), false),
+        };
+        Some(Promise::open(openings, self.batch, std::mem::take(&mut self.barred), outcome, basis))
+    }
 }
 
 impl From<LockLost> for Failure {
@@ -216,30 +304,36 @@ impl From<LockLost> for Failure {
     }
 }
 
-/// Sends the transaction. Everything that may take its time is done before the last look at the locks.
+impl From<Fallen> for Failure {
+    fn from(_: Fallen) -> Self {
+        Self::Fallen
+    }
+}
+
+/// Sends the transaction. Everything that may take its time was done before the last look at the locks.
 async fn commit<D: Domain>(
     engine: &Engine<D>,
-    locks: &Locks<'_>,
+    connection: Connection,
     transaction: &Transaction,
-    packet: Packet,
+    (packet, basis): (Packet, &Basis),
+    is_next: impl FnMut() + Send,
 ) -> Result<Committed, Failure> {
-    let connection = engine.store.connection().await?;
-    locks.check()?;
     let (started, known) = (Instant::now(), engine.newest.get());
-    let result = connection.commit(packet).await;
+    let result = connection.commit(packet, basis, is_next).await;
     let outcome = match &result {
         Ok(_) => "ok",
         Err(StoreError::Conflict(_)) => "conflict",
         Err(_) => "error",
     };
-    engine.metrics.appended(outcome, started.elapsed(), transaction.events.len());
+    let events = &transaction.events;
+    engine.metrics.appended(outcome, started.elapsed(), events.len());
     if let Ok(committed) = &result {
         let mut counts: HashMap<&'static str, u64> = HashMap::new();
-        transaction.events.iter().for_each(|append| *counts.entry(append.event.event_type).or_default() += 1);
+        events.iter().for_each(|append| *counts.entry(append.event.event_type).or_default() += 1);
         counts.into_iter().for_each(|(event_type, count)| engine.metrics.events(event_type, count));
         // What this transaction adds says nothing of what the database had.
         engine.note_head(known, committed.base);
-        engine.note_head(0, committed.base + transaction.events.len() as u64);
+        engine.note_head(0, committed.base + events.len() as u64);
     }
     Ok(result?)
 }

@@ -16,10 +16,11 @@
 //! # A job's journey
 //!
 //! [`worker::Intake`] reads entries through a consumer group. [`job::decode`] makes each a job, also the malformed ones.
-//! [`plan::Plan`] picks the next batch: jobs whose aggregates no batch in flight touches, in stream order per aggregate.
+//! [`plan::Plan`] picks the next batch: jobs whose aggregates no batch in flight touches, in stream order per aggregate, or
+//! only such as have decided already: then it goes by what they will come to.
 //! [`batch::run`] locks the batch's aggregates in one round, has the broker count the start of jobs that were claimed, reads
 //! receipts, heads and states, decides every job in memory with [`batch::decide`], and commits read models, receipts and
-//! events in one packet. Then the broker is told: reply, acknowledge and delete, or dead-letter.
+//! events in one packet, which the database refuses unless the batches that it goes by are in the log. Then the broker is told: reply, acknowledge and delete, or dead-letter.
 //!
 //! # Invariants
 //!
@@ -27,7 +28,7 @@
 //!    nothing.
 //! 2. The lock only saves work, and so does what is remembered; the unique keys over an aggregate's versions and over receipts,
 //!    and the heads and anchors that are checked in the transaction, decide. A paused holder's batch fails if anyone wrote
-//!    first, and so does one that rests on commits which a failover has lost.
+//!    first, and so does one that rests on commits which a failover has lost, or on a batch that has failed.
 //! 3. Events, read models and receipts commit together or not at all. Read models equal a fold of the events, always.
 //! 4. `position` is dense and in commit order, so a reader that has seen n has seen all before n.
 //! 5. Per aggregate, events follow the order in which its jobs stand in the stream, within one daemon's life. Crashes,

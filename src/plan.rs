@@ -1,12 +1,18 @@
 //! Which waiting jobs form the next batch. Pure.
 //!
-//! Three promises, each a property test below: batches in flight never share an aggregate (nor a job id); no job overtakes
-//! an older one that shares an aggregate with it; and whatever waits is planned in the end. And a courtesy: an aggregate is
-//! left to others now and then (`tenure`).
+//! Three promises, each a property test below: batches in flight never share a job id, nor an aggregate, unless one is the
+//! successor of the other; no job overtakes an older one that shares an aggregate with it; and whatever waits is planned in
+//! the end. And a courtesy: an aggregate is left to others now and then (`tenure`).
+//!
+//! A batch is *open* once its decisions are made and only the database's word is missing. From then on others may be planned
+//! that go by what it will come to: its successors.
 
 mod claims;
+mod jobs;
 mod tenure;
 
+pub use claims::BatchId;
+pub use jobs::{Batch, Planned, Waiting};
 pub use tenure::Terms;
 
 use std::collections::BTreeMap;
@@ -14,7 +20,7 @@ use std::time::Instant;
 
 use crate::domain::{AggregateId, Targets};
 use crate::job::JobId;
-use claims::{Claim, Claims, Number};
+use claims::{Claim, Claims, Number, Start};
 use tenure::Tenures;
 
 /// Bounds of one batch.
@@ -30,48 +36,6 @@ pub struct Limits {
     pub touches: usize,
 }
 
-/// A job that waits: what the plan needs to know of it, and the job itself.
-#[derive(Debug)]
-pub struct Waiting<T> {
-    /// The job's id. Two deliveries of one job never run side by side.
-    pub id: JobId,
-    /// What it touches.
-    pub targets: Targets,
-    /// Its size in bytes.
-    pub bytes: usize,
-    /// Not before this moment: it was tried and has to wait.
-    pub not_before: Option<Instant>,
-    /// The largest batch it may be part of: it was in a larger one that the database refused.
-    pub company: usize,
-    /// Nothing else may be in flight while it runs: it may be what ended the process before.
-    pub alone: bool,
-    /// How often it went back.
-    pub tries: u32,
-    /// The job.
-    pub job: T,
-}
-
-/// A job that has been given its turn. Hand it back to the plan with [`Plan::finish`] or [`Plan::put_back`].
-#[derive(Debug)]
-pub struct Planned<T> {
-    /// Its place in the order of arrival.
-    pub turn: u64,
-    /// The job's id.
-    pub id: JobId,
-    /// What it touches; in flight until the job is handed back.
-    pub aggregates: Vec<AggregateId>,
-    /// Its size in bytes.
-    pub bytes: usize,
-    /// The largest batch it may be part of.
-    pub company: usize,
-    /// Nothing else is in flight while it runs.
-    pub alone: bool,
-    /// How often it went back.
-    pub tries: u32,
-    /// The job.
-    pub job: T,
-}
-
 /// The waiting jobs in their order, and what is in flight.
 #[derive(Debug)]
 pub struct Plan<T> {
@@ -84,6 +48,7 @@ pub struct Plan<T> {
     /// The job in flight beside which nothing else may be.
     alone: Option<JobId>,
     next_turn: u64,
+    batches: u64,
     tenures: Tenures,
 }
 
@@ -118,6 +83,7 @@ impl<T> Plan<T> {
             claims: Claims::default(),
             alone: None,
             next_turn: 0,
+            batches: 0,
             tenures: Tenures::new(terms),
         }
     }
@@ -149,15 +115,24 @@ impl<T> Plan<T> {
         all.into_values().map(|place| place.waiting.job)
     }
 
-    /// The next batch, oldest job first; empty when nothing can start now.
+    /// The next batch; one without jobs when nothing can start now.
     ///
     /// A job is passed over when it is not due, when one of its aggregates is left to others for now, or when it shares an
-    /// aggregate with a batch in flight or with an older job that was passed over. A job whose aggregates are not known yet bars all younger ones. So does one that must run alone, until
-    /// it has run: then nothing else is in flight.
-    pub fn next_batch(&mut self, now: Instant, limits: Limits) -> Vec<Planned<T>> {
-        if self.alone.is_some() {
-            return Vec::new();
+    /// aggregate with an older job that was passed over or with a batch in flight that is not open. A job whose aggregates are
+    /// not known yet bars all younger ones. So does one that must run alone, until it has run: then nothing else is in flight.
+    /// One of fewer than `least` jobs is not worth its cost; then there is none.
+    pub fn next_batch(&mut self, now: Instant, limits: Limits, least: usize) -> Batch<T> {
+        let mut turns = if self.alone.is_some() { Vec::new() } else { self.next_turns(now, limits) };
+        if turns.len() < least {
+            turns.clear();
         }
+        self.batches += u64::from(!turns.is_empty());
+        let (id, mut after) = (BatchId(self.batches), Vec::new());
+        let jobs = turns.into_iter().filter_map(|turn| self.start(turn, id, &mut after, now)).collect();
+        Batch { id, after, jobs }
+    }
+
+    fn next_turns(&mut self, now: Instant, limits: Limits) -> Vec<u64> {
         self.tenures.sweep(now);
         self.claims.look();
         let mut turns = Vec::new();
@@ -167,7 +142,9 @@ impl<T> Plan<T> {
                 break;
             }
             let waiting = &place.waiting;
-            let is_free = self.claims.are_free(&place.claims)
+            let (id, touched) = place.claims.split_at(1);
+            let is_free = self.claims.are_free(id)
+                && self.claims.are_open(touched)
                 && waiting.not_before.is_none_or(|moment| moment <= now)
                 && !targets(waiting).iter().any(|aggregate| self.tenures.rests(aggregate, now));
             if !is_free {
@@ -177,7 +154,6 @@ impl<T> Plan<T> {
             if waiting.alone {
                 if turns.is_empty() && self.claims.none_in_flight() {
                     turns.push(turn);
-                    self.alone = Some(waiting.id);
                 }
                 break;
             }
@@ -191,43 +167,56 @@ impl<T> Plan<T> {
                 bytes += waiting.bytes;
                 touches += targets(waiting).len();
                 company = company.min(waiting.company);
-                aggregates += self.claims.count(&place.claims[1..]);
+                aggregates += self.claims.count(touched);
             } else {
                 self.claims.bar(&place.claims);
             }
         }
-        turns.into_iter().filter_map(|turn| self.start(turn, now)).collect()
+        turns
     }
 
-    fn start(&mut self, turn: u64, now: Instant) -> Option<Planned<T>> {
+    fn start(&mut self, turn: u64, batch: BatchId, after: &mut Vec<BatchId>, now: Instant) -> Option<Planned<T>> {
         let place = self.waiting.remove(&turn)?;
         let Waiting { id, targets, bytes, company, alone, tries, job, not_before } = *place.waiting;
         self.delayed -= usize::from(not_before.is_some());
         let Targets::Known(aggregates) = targets else { return None };
-        self.claims.start(place.claims[0]);
+        self.alone = alone.then_some(id);
+        self.claims.start(place.claims[0], batch);
         for (aggregate, claim) in aggregates.iter().zip(&place.claims[1..]) {
-            if self.claims.start(*claim) {
-                self.tenures.taken(aggregate, now);
+            match self.claims.start(*claim, batch) {
+                Start::Free => self.tenures.taken(aggregate, now),
+                Start::After(older) if !after.contains(&older) => after.push(older),
+                Start::After(_) | Start::Again => {}
             }
         }
-        Some(Planned { turn, id, aggregates, bytes, company, alone, tries, job })
+        Some(Planned { batch, turn, id, aggregates, bytes, company, alone, tries, job })
+    }
+
+    /// The batch has decided, and it is up to the database whether that stands: it may be succeeded, except in these aggregates.
+    pub fn open(&mut self, batch: BatchId, except: &[AggregateId]) {
+        self.claims.open(batch, except);
+    }
+
+    /// The batch has ended; [`Plan::finish`] and [`Plan::put_back`] are told of its jobs.
+    pub fn close(&mut self, batch: BatchId) {
+        self.claims.close(batch);
     }
 
     /// The job has ended: its aggregates are free for the next batch.
-    pub fn finish(&mut self, id: JobId, aggregates: &[AggregateId], now: Instant) {
-        self.free(id, aggregates, now, true);
+    pub fn finish(&mut self, planned: &Planned<T>, now: Instant) {
+        self.free(planned.batch, planned.id, &planned.aggregates, now, true);
     }
 
-    /// The job has not ended: it waits again, in its old place.
-    pub fn put_back(&mut self, turn: u64, held: &[AggregateId], waiting: Waiting<T>, now: Instant) {
-        self.free(waiting.id, held, now, false);
+    /// The job of `batch` has not ended: it waits again, in its old place.
+    pub fn put_back(&mut self, (batch, turn): (BatchId, u64), held: &[AggregateId], waiting: Waiting<T>, now: Instant) {
+        self.free(batch, waiting.id, held, now, false);
         self.insert(turn, waiting);
     }
 
-    fn free(&mut self, id: JobId, aggregates: &[AggregateId], now: Instant, done: bool) {
-        self.claims.end(&Claim::Job(id));
+    fn free(&mut self, batch: BatchId, id: JobId, aggregates: &[AggregateId], now: Instant, done: bool) {
+        self.claims.end(&Claim::Job(id), batch);
         for aggregate in aggregates {
-            if self.claims.end(&Claim::Aggregate(aggregate.clone())) {
+            if self.claims.end(&Claim::Aggregate(aggregate.clone()), batch) {
                 self.tenures.left(aggregate, now, done);
             }
         }

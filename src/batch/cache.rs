@@ -98,6 +98,10 @@ impl<D: Domain> Cache<D> {
         held.anchors.retain(|held| !footing.anchors.contains(held) && *held != anchor);
         held.anchors.push(anchor);
         for (aggregate, (version, state)) in states {
+            // Two batches that follow each other may hear of their ends in the other order.
+            if held.states.peek(&aggregate).is_some_and(|(newest, _)| *newest > version) {
+                continue;
+            }
             let weight = weigh::<D>(&aggregate, &state);
             if weight > self.capacity {
                 held.remove(&aggregate);

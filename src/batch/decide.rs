@@ -46,6 +46,13 @@ pub enum Verdict {
     Again,
 }
 
+impl Verdict {
+    /// Whether the job goes back to the plan, having come to no end.
+    pub fn goes_back(&self) -> bool {
+        matches!(self, Self::Unreadable | Self::Again)
+    }
+}
+
 /// A new event with its place in its aggregate's history.
 #[derive(Debug)]
 pub struct Versioned<E> {
@@ -70,6 +77,16 @@ pub struct Known<D: Domain> {
     pub versions: HashMap<AggregateId, u64>,
     /// Aggregates whose events cannot be read by this program.
     pub unreadable: HashSet<AggregateId>,
+}
+
+impl<D: Domain> Known<D> {
+    /// More aggregates are known, each with its version.
+    pub fn add(&mut self, aggregates: HashMap<AggregateId, (u64, D::State)>) {
+        for (aggregate, (version, state)) in aggregates {
+            self.versions.insert(aggregate.clone(), version);
+            self.states.insert(aggregate, state);
+        }
+    }
 }
 
 /// What a batch comes to.
@@ -117,7 +134,7 @@ pub fn decide<D: Domain>(jobs: &[Planned<Job<D>>], known: Known<D>, now_ms: u64)
         if with_receipt {
             deciding.settled.insert(planned.job.id, (index, planned.job.fingerprint));
         }
-        if matches!(verdict, Verdict::Again | Verdict::Unreadable) {
+        if verdict.goes_back() {
             deciding.barred.extend(planned.aggregates.iter().cloned());
         }
         deciding.decided.verdicts.push(verdict);

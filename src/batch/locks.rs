@@ -1,8 +1,10 @@
 //! A batch's locks: one round for all of its aggregates, and the look at what is left of them before the commit.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::keyring::{Keyring, lock_key};
 use super::{Back, Engine};
 use crate::domain::{AggregateId, Domain};
 use crate::job::Job;
@@ -22,11 +24,13 @@ pub(super) struct Locked<'a, D: Domain> {
     pub busy: Vec<AggregateId>,
 }
 
-/// The locks of a batch. They are extended while it runs and released when it ends, whichever way: also when its task is
-/// given up at the end of the time for draining.
+/// The locks of a batch. They are extended while it runs and released when it ends, whichever way, but for those under which a
+/// successor goes on: also when its task is given up at the end of the time for draining.
 pub(super) struct Locks<'a> {
-    /// `None` for a batch that touches no aggregate.
-    held: Option<Held>,
+    ring: &'a Keyring,
+    aggregates: Vec<AggregateId>,
+    /// What holds them; nothing for a batch that touches no aggregate.
+    held: Vec<Arc<Held>>,
     /// Less than this is too little to commit in.
     least: Duration,
     since: Instant,
@@ -40,13 +44,13 @@ impl Locks<'_> {
     /// Looks at what is left of the locks, immediately before the one step that cannot be undone. More proof than that no
     /// lock can give: see [`crate::lock`].
     pub fn check(&self) -> Result<(), LockLost> {
-        let Some(held) = &self.held else { return Ok(()) };
-        let margin = held.remaining();
+        let Some(soonest) = self.held.iter().min_by_key(|held| held.deadline()) else { return Ok(()) };
+        let margin = soonest.remaining();
         self.metrics.commit_margin(margin);
         if margin >= self.least {
             return Ok(());
         }
-        self.metrics.lock_lost(match held.failure() {
+        self.metrics.lock_lost(match soonest.failure() {
             Some(ExtendError::Lost) => LockLoss::ValueChanged,
             Some(ExtendError::Unavailable) => LockLoss::ExtendFailed,
             Some(ExtendError::Expired | ExtendError::HeldTooLong) | None => LockLoss::Expired,
@@ -57,44 +61,51 @@ impl Locks<'_> {
 
 impl Drop for Locks<'_> {
     fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            self.metrics.locks_held(-(held.keys().len() as f64));
+        if !self.aggregates.is_empty() {
+            self.metrics.locks_held(-(self.ring.leave(&self.aggregates) as f64));
             self.metrics.released(self.since.elapsed());
         }
     }
 }
 
-/// Locks every aggregate of the batch in one round. A job of which a lock is missing goes back, with those that follow it
-/// on the same aggregates; what only they needed is released at once, and the rest goes on.
+/// Locks every aggregate of the batch in one round, but for those that its predecessors hold, which are held on. A job of which
+/// a lock is missing goes back, with those that follow it on the same aggregates; what only they needed is released at once, and
+/// the rest goes on.
 pub(super) async fn lock<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> Locked<'_, D> {
     let aggregates: HashSet<&AggregateId> = jobs.iter().flat_map(|planned| &planned.aggregates).collect();
-    let aggregates: Vec<AggregateId> = aggregates.into_iter().cloned().collect();
+    let (joined, held, missing) = engine.ring.join(aggregates.into_iter().cloned().collect());
     let settings = engine.locks.settings();
     let least = settings.node_timeout.min(settings.ttl / 10);
-    let mut locks = Locks { held: None, least, since: Instant::now(), metrics: &engine.metrics };
-    if aggregates.is_empty() {
+    let (ring, metrics) = (&engine.ring, &*engine.metrics);
+    let mut locks = Locks { ring, aggregates: joined, held, least, since: Instant::now(), metrics };
+    if missing.is_empty() {
         return Locked { locks, jobs, back: Vec::new(), busy: Vec::new() };
     }
-    let keys: Vec<String> = aggregates.iter().map(lock_key).collect();
+    let keys: Vec<String> = missing.iter().map(lock_key).collect();
     let mut acquisition = engine.locks.acquire(&keys).await;
     let count = |result| acquisition.results.iter().filter(|given| **given == result).count();
     let (granted, busy) = (count(KeyResult::Granted), count(KeyResult::Busy));
     engine.metrics.locked(acquisition.elapsed, granted, busy, keys.len() - granted - busy);
     let with = |wanted| {
-        let all = aggregates.iter().zip(&acquisition.results);
-        all.filter(move |(_, result)| **result == wanted).map(|(aggregate, _)| aggregate).collect::<HashSet<_>>()
+        let all = missing.iter().zip(&acquisition.results);
+        all.filter(move |(_, result)| **result == wanted).map(|(aggregate, _)| aggregate)
     };
-    let (busy, unavailable) = (with(KeyResult::Busy), with(KeyResult::Unavailable));
+    let (busy, unavailable) = (with(KeyResult::Busy).collect(), with(KeyResult::Unavailable).collect());
     let (jobs, back) = part(jobs, &busy, &unavailable);
+    let mut added: Vec<AggregateId> = with(KeyResult::Granted).cloned().collect();
     if !back.is_empty() {
         let needed: HashSet<&AggregateId> = jobs.iter().flat_map(|planned| &planned.aggregates).collect();
-        let spare: Vec<String> =
-            aggregates.iter().filter(|aggregate| !needed.contains(aggregate)).map(lock_key).collect();
-        engine.locks.release_keys(&mut acquisition.lease, &spare);
+        let spare: Vec<AggregateId> = added.extract_if(.., |aggregate| !needed.contains(aggregate)).collect();
+        engine.locks.release_keys(&mut acquisition.lease, &spare.iter().map(lock_key).collect::<Vec<_>>());
     }
     let busy = busy.into_iter().cloned().collect();
-    engine.metrics.locks_held(acquisition.lease.keys().len() as f64);
-    locks.held = Some(engine.locks.hold(acquisition.lease));
+    if !added.is_empty() {
+        engine.metrics.locks_held(added.len() as f64);
+        let held = Arc::new(engine.locks.hold(acquisition.lease));
+        engine.ring.add(&added, &held);
+        locks.held.push(held);
+        locks.aggregates.extend(added);
+    }
     Locked { locks, jobs, back, busy }
 }
 
@@ -123,9 +134,4 @@ fn part<D: Domain>(
         back.push((planned, why));
     }
     (going, back)
-}
-
-/// The original service's key scheme, so that its clients and this daemon exclude each other.
-fn lock_key(aggregate: &AggregateId) -> String {
-    format!("lock:{}:{}", aggregate.kind, aggregate.id)
 }

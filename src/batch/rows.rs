@@ -9,17 +9,15 @@ use crate::job::{Job, Origin};
 use crate::metrics::OutcomeLabel;
 use crate::plan::Planned;
 use crate::projection::Change;
-use crate::store::{Anchor, Append, Receipt, Transaction};
+use crate::store::{Append, Receipt, Transaction};
 
-/// What the batch writes: read models from the states, receipts from the verdicts, and the events. All of it rests on the
-/// `anchors`.
+/// What the batch writes: read models from the states, receipts from the verdicts, and the events.
 pub(super) fn transaction<D: Domain>(
     engine: &Engine<D>,
     jobs: &[Planned<Job<D>>],
     decided: &Decided<D>,
-    anchors: Vec<Anchor>,
 ) -> Transaction {
-    let mut transaction = Transaction { read_only: decided.read_only.clone(), anchors, ..Transaction::default() };
+    let mut transaction = Transaction { read_only: decided.read_only.clone(), ..Transaction::default() };
     for (planned, verdict) in jobs.iter().zip(&decided.verdicts) {
         let (outcome, reason, events) = match verdict {
             Verdict::Applied { count: 0, .. } => (OutcomeLabel::Applied, None, None),
@@ -49,8 +47,11 @@ pub(super) fn transaction<D: Domain>(
             job: job.id,
             index: versioned.index,
             event: D::encode(&new.event),
-            metadata: metadata(job),
+            metadata: metadata(job, None),
         });
+    }
+    if let (Some(last), Some(versioned)) = (transaction.events.last_mut(), decided.events.last()) {
+        last.metadata = metadata(&jobs[versioned.job].job, Some(format!("{:016x}", rand::random::<u64>())));
     }
     let mut changes: Vec<Change<'_, D>> = by_aggregate
         .iter()
@@ -83,15 +84,18 @@ fn before<D: Domain>(change: &Change<'_, D>) -> u64 {
     change.version - change.events.len() as u64
 }
 
-/// What an event says of where it comes from.
-fn metadata<D: Domain>(job: &Job<D>) -> String {
+/// What an event says of where it comes from. The last one of a transaction names the try, by which successors know whether it
+/// was this one that was committed.
+fn metadata<D: Domain>(job: &Job<D>, attempt: Option<String>) -> String {
     #[derive(serde::Serialize)]
     struct Metadata<'a> {
         job: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        attempt: Option<String>,
         #[serde(flatten)]
         origin: &'a Origin,
     }
-    let metadata = Metadata { job: job.id.to_string(), origin: &job.origin };
+    let metadata = Metadata { job: job.id.to_string(), attempt, origin: &job.origin };
     // Text and optional text cannot fail to be written as JSON.
     serde_json::to_string(&metadata).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use super::quorum::{KeyResult, extended};
 use super::round::Round;
 use super::{Op, Redlock, Report, Settings};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -44,13 +44,24 @@ impl Redlock {
     /// Lets all keys of a lease live for another ttl. It counts only when a quorum of nodes extends every key before the
     /// old deadline; otherwise the old deadline stays, and trying again is sensible until then.
     pub async fn extend(&self, lease: &mut Lease) -> Result<(), ExtendError> {
+        let round = self.ask_to_extend(lease)?;
+        lease.extend_to(self.extended(round, lease.deadline()).await?);
+        Ok(())
+    }
+
+    /// Queues the request at every node; it has its place in each node's order when this returns.
+    fn ask_to_extend(&self, lease: &Lease) -> Result<Round, ExtendError> {
         if lease.remaining().is_zero() {
             return Err(ExtendError::Expired);
         }
         if lease.since().elapsed() >= self.settings.hold_limit {
             return Err(ExtendError::HeldTooLong);
         }
-        let mut round = Round::ask(self, Op::Extend, lease.shared_keys(), lease.token().clone());
+        Ok(Round::ask(self, Op::Extend, lease.shared_keys(), lease.token().clone()))
+    }
+
+    /// The new deadline, when the nodes have agreed before the old one.
+    async fn extended(&self, mut round: Round, deadline: Instant) -> Result<Instant, ExtendError> {
         round.collect().await;
         let now = Instant::now();
         let (ttl, elapsed) = (self.settings.ttl, now.duration_since(round.claim.since));
@@ -61,33 +72,40 @@ impl Redlock {
         if results.contains(&KeyResult::Unavailable) {
             return Err(ExtendError::Unavailable);
         }
-        let life =
-            extended(ttl, elapsed, lease.deadline().saturating_duration_since(now)).ok_or(ExtendError::Expired)?;
-        lease.extend_to(now + life);
-        Ok(())
+        let life = extended(ttl, elapsed, deadline.saturating_duration_since(now)).ok_or(ExtendError::Expired)?;
+        Ok(now + life)
     }
 
     /// Holds a lease: a task extends it from half of its life on until it is released, runs out, or has been held for
     /// [`hold_limit`](super::Settings::hold_limit). Must be called within a tokio runtime.
     pub fn hold(&self, lease: Lease) -> Held {
-        let (token, keys) = (lease.token().clone(), lease.shared_keys());
         let state = State { deadline: lease.deadline(), failure: None };
         let (sender, state) = watch::channel(state);
-        let keeper = (!keys.is_empty()).then(|| tokio::spawn(keep(self.clone(), lease, sender)));
-        Held { redlock: self.clone(), token, keys, state, keeper }
+        let is_empty = lease.keys().is_empty();
+        let lease = Arc::new(Mutex::new(lease));
+        let keeper = (!is_empty).then(|| tokio::spawn(keep(self.clone(), lease.clone(), sender)));
+        Held { redlock: self.clone(), lease, state, keeper }
     }
 }
 
 /// Keeps a lease alive for as long as it can be.
-async fn keep(redlock: Redlock, mut lease: Lease, state: watch::Sender<State>) {
+async fn keep(redlock: Redlock, lease: Arc<Mutex<Lease>>, state: watch::Sender<State>) {
     let Settings { ttl, node_timeout, .. } = redlock.settings;
     loop {
-        let due = lease.deadline().checked_sub(ttl / 2).unwrap_or_else(Instant::now);
-        sleep_until(due.into()).await;
-        let extended = redlock.extend(&mut lease).await;
-        (redlock.observer)(Report::Extension(extended));
+        let deadline = lock(&lease).deadline();
+        sleep_until(deadline.checked_sub(ttl / 2).unwrap_or_else(Instant::now).into()).await;
+        // No key is released between the look at the keys and the request for them.
+        let asked = redlock.ask_to_extend(&lock(&lease));
+        let extended = match asked {
+            Ok(round) => redlock.extended(round, deadline).await,
+            Err(why) => Err(why),
+        };
+        (redlock.observer)(Report::Extension(extended.map(drop)));
         match extended {
-            Ok(()) => drop(state.send_replace(State { deadline: lease.deadline(), failure: None })),
+            Ok(deadline) => {
+                lock(&lease).extend_to(deadline);
+                state.send_replace(State { deadline, failure: None });
+            }
             Err(why) => {
                 // That it ran out in the end says less than why it was not extended before.
                 state.send_modify(|state| {
@@ -101,6 +119,11 @@ async fn keep(redlock: Redlock, mut lease: Lease, state: watch::Sender<State>) {
             }
         }
     }
+}
+
+/// Nothing that is done under this lock panics, so nothing is left half changed.
+fn lock(lease: &Mutex<Lease>) -> MutexGuard<'_, Lease> {
+    lease.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -117,16 +140,15 @@ struct State {
 #[must_use = "the keys are released when this is dropped"]
 pub struct Held {
     redlock: Redlock,
-    token: Arc<str>,
-    keys: Arc<[String]>,
+    lease: Arc<Mutex<Lease>>,
     state: watch::Receiver<State>,
     keeper: Option<JoinHandle<()>>,
 }
 
 impl Held {
     /// The held keys, sorted and each once.
-    pub fn keys(&self) -> &[String] {
-        &self.keys
+    pub fn keys(&self) -> Arc<[String]> {
+        lock(&self.lease).shared_keys()
     }
 
     /// The time from which another client may hold the keys, as known now.
@@ -152,6 +174,12 @@ impl Held {
         }
     }
 
+    /// Releases some of the keys on every node, and holds the others on.
+    pub fn let_go(&self, keys: &[String]) {
+        let mut lease = lock(&self.lease);
+        self.redlock.release_keys(&mut lease, keys);
+    }
+
     /// Releases the keys on every node, as dropping does.
     pub fn release(self) {}
 }
@@ -161,7 +189,8 @@ impl Drop for Held {
         if let Some(keeper) = &self.keeper {
             keeper.abort();
         }
-        self.redlock.send_release(self.token.clone(), self.keys.clone());
+        let lease = lock(&self.lease);
+        self.redlock.send_release(lease.token().clone(), lease.shared_keys());
     }
 }
 
@@ -169,6 +198,6 @@ impl Drop for Held {
 impl fmt::Debug for Held {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut held = formatter.debug_struct("Held");
-        held.field("keys", &self.keys.len()).field("remaining", &self.remaining()).finish_non_exhaustive()
+        held.field("keys", &self.keys().len()).field("remaining", &self.remaining()).finish_non_exhaustive()
     }
 }

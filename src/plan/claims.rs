@@ -1,11 +1,11 @@
-//! What at most one batch in flight holds, by number: a look through thousands of waiting jobs compares numbers and no texts.
+//! What batches in flight hold, by number: a look through thousands of waiting jobs compares numbers and no texts.
 
 use std::collections::HashMap;
 
 use crate::domain::AggregateId;
 use crate::job::JobId;
 
-/// What at most one batch in flight holds.
+/// What at most one batch in flight holds, or one and its successors.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Claim {
     Aggregate(AggregateId),
@@ -16,6 +16,10 @@ pub(super) enum Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Number(usize);
 
+/// A batch, for as long as it is in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BatchId(pub(super) u64);
+
 /// All claims of jobs that wait or run.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
@@ -23,7 +27,10 @@ pub(super) struct Claims {
     marks: Vec<Mark>,
     /// Numbers that nobody uses.
     spare: Vec<Number>,
+    /// How many claims are held.
     in_flight: usize,
+    /// Batches that may be succeeded.
+    open: Vec<BatchId>,
     /// Counts the looks through the waiting jobs, so that the marks of an earlier one need not be wiped.
     look: u64,
 }
@@ -32,30 +39,39 @@ pub(super) struct Claims {
 #[derive(Clone, Debug, Default)]
 struct Mark {
     claim: Option<Claim>,
-    /// Jobs that make it and wait, and one for the batch that holds it.
+    /// Jobs that make it and wait, and one for each batch that holds it.
     users: usize,
-    in_flight: bool,
+    /// The batches that hold it, each the successor of the one before it.
+    holders: Vec<BatchId>,
+    /// Its holder may be succeeded, but not here.
+    shut: bool,
     /// The look in which an older job was passed over that makes it.
     barred: u64,
     /// The look in which it was counted.
     counted: u64,
 }
 
+/// What a claim was when a batch took it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Nobody held it.
+    Free,
+    /// This batch holds it, and is succeeded.
+    After(BatchId),
+    /// The batch itself holds it already.
+    Again,
+}
+
 impl Claims {
     /// A waiting job makes this claim.
     pub fn enter(&mut self, claim: Claim) -> Number {
         let number = *self.numbers.entry(claim).or_insert_with_key(|claim| {
-            let mark = Mark { claim: Some(claim.clone()), ..Mark::default() };
-            match self.spare.pop() {
-                Some(number) => {
-                    self.marks[number.0] = mark;
-                    number
-                }
-                None => {
-                    self.marks.push(mark);
-                    Number(self.marks.len() - 1)
-                }
-            }
+            let number = self.spare.pop().unwrap_or_else(|| {
+                self.marks.push(Mark::default());
+                Number(self.marks.len() - 1)
+            });
+            self.marks[number.0].claim = Some(claim.clone());
+            number
         });
         self.marks[number.0].users += 1;
         number
@@ -73,28 +89,46 @@ impl Claims {
         }
     }
 
-    /// A waiting job that makes this claim begins to run; true when it is the first of its batch.
-    pub fn start(&mut self, number: Number) -> bool {
+    /// A waiting job that makes this claim begins to run in `batch`.
+    pub fn start(&mut self, number: Number, batch: BatchId) -> Start {
         let mark = &mut self.marks[number.0];
-        let is_first = !std::mem::replace(&mut mark.in_flight, true);
-        // The batch uses it in the place of the first job.
-        if is_first {
-            self.in_flight += 1;
-        } else {
+        let last = mark.holders.last().copied();
+        if last == Some(batch) {
+            // The batch uses it in the place of the first job.
             self.leave(number);
+            return Start::Again;
         }
-        is_first
+        mark.holders.push(batch);
+        self.in_flight += 1;
+        last.map_or(Start::Free, Start::After)
     }
 
-    /// A job that makes this claim has ended; true when it is the first of its batch.
-    pub fn end(&mut self, claim: &Claim) -> bool {
+    /// A job of `batch` that makes this claim has ended; true when no batch holds it any more.
+    pub fn end(&mut self, claim: &Claim, batch: BatchId) -> bool {
         let Some(number) = self.numbers.get(claim).copied() else { return false };
-        let was_held = std::mem::take(&mut self.marks[number.0].in_flight);
-        if was_held {
-            self.in_flight -= 1;
-            self.leave(number);
+        let mark = &mut self.marks[number.0];
+        let Some(place) = mark.holders.iter().position(|holder| *holder == batch) else { return false };
+        mark.holders.remove(place);
+        let is_free = mark.holders.is_empty();
+        mark.shut &= !is_free;
+        self.in_flight -= 1;
+        self.leave(number);
+        is_free
+    }
+
+    /// From now on `batch` may be succeeded in what it holds, except for these.
+    pub fn open<'a>(&mut self, batch: BatchId, except: impl IntoIterator<Item = &'a AggregateId>) {
+        self.open.push(batch);
+        for aggregate in except {
+            if let Some(number) = self.numbers.get(&Claim::Aggregate(aggregate.clone())) {
+                self.marks[number.0].shut = true;
+            }
         }
-        was_held
+    }
+
+    /// `batch` has ended.
+    pub fn close(&mut self, batch: BatchId) {
+        self.open.retain(|open| *open != batch);
     }
 
     /// Whether nothing runs.
@@ -109,7 +143,19 @@ impl Claims {
 
     /// Whether none of these is in flight or barred.
     pub fn are_free(&self, numbers: &[Number]) -> bool {
-        numbers.iter().map(|number| &self.marks[number.0]).all(|mark| !mark.in_flight && mark.barred != self.look)
+        self.marks_of(numbers).all(|mark| mark.holders.is_empty() && mark.barred != self.look)
+    }
+
+    /// Whether each of these is free, or in flight in a batch that may be succeeded, and none is barred.
+    pub fn are_open(&self, numbers: &[Number]) -> bool {
+        self.marks_of(numbers).all(|mark| {
+            let is_open = mark.holders.last().is_none_or(|holder| !mark.shut && self.open.contains(holder));
+            is_open && mark.barred != self.look
+        })
+    }
+
+    fn marks_of(&self, numbers: &[Number]) -> impl Iterator<Item = &Mark> {
+        numbers.iter().map(|number| &self.marks[number.0])
     }
 
     /// Bars these for the rest of this look.
@@ -142,15 +188,40 @@ mod tests {
         assert_eq!(first, second);
         let other = claims.enter(claim("b"));
         assert_ne!(first, other);
-        assert!(claims.start(first), "the first of its batch");
-        assert!(!claims.start(second), "the second of the same batch");
+        let [batch, next] = [BatchId(0), BatchId(1)];
+        assert_eq!(claims.start(first, batch), Start::Free, "the first of its batch");
+        assert_eq!(claims.start(second, batch), Start::Again, "the second of the same batch");
         assert!(!claims.none_in_flight());
-        assert!(claims.end(&claim("a")) && !claims.end(&claim("a")), "it is held once");
+        let third = claims.enter(claim("a"));
+        assert_eq!(claims.start(third, next), Start::After(batch));
+        assert!(!claims.end(&claim("a"), batch), "its successor holds it");
+        assert!(!claims.end(&claim("a"), batch), "it is held once by each");
+        assert!(claims.end(&claim("a"), next) && !claims.end(&claim("a"), next));
         assert!(claims.none_in_flight());
         claims.leave(other);
         assert!(claims.numbers.is_empty() && claims.spare.len() == 2);
         assert_eq!(claims.enter(claim("c")), other);
         assert_eq!(claims.marks.len(), 2);
+    }
+
+    #[test]
+    fn what_an_open_batch_holds_is_open_until_it_is_taken_except_where_it_is_shut() {
+        let mut claims = Claims::default();
+        let [a, b] = ["a", "b"].map(|id| claims.enter(claim(id)));
+        let [batch, next] = [BatchId(0), BatchId(1)];
+        claims.look();
+        for number in [a, b] {
+            claims.start(number, batch);
+        }
+        assert!(!claims.are_open(&[a]) && !claims.are_open(&[b]));
+        claims.open(batch, [&AggregateId::new("item", "b")]);
+        assert!(claims.are_open(&[a]) && !claims.are_open(&[b]) && !claims.are_free(&[a]));
+        let again = claims.enter(claim("a"));
+        claims.start(again, next);
+        assert!(!claims.are_open(&[a]), "its successor may not be succeeded yet");
+        claims.close(batch);
+        let waits = claims.enter(claim("b"));
+        assert!(claims.end(&claim("b"), batch) && claims.are_open(&[waits]), "it was shut until its batch ended");
     }
 
     #[test]

@@ -124,6 +124,9 @@ impl Tenures {
             return true;
         }
         let Some(tenure) = self.tenures.get(aggregate) else { return false };
+        if tenure.rests_next {
+            return true;
+        }
         if !tenure.is_kept(now, &self.terms, 1.0) {
             return false;
         }
@@ -137,10 +140,10 @@ impl Tenures {
                 }
             }
         }
-        self.resting.contains_key(aggregate)
+        self.resting.contains_key(aggregate) || self.tenures.get(aggregate).is_some_and(|tenure| tenure.rests_next)
     }
 
-    /// The aggregate is in a batch from now on.
+    /// The aggregate, which was in none, is in a batch from now on.
     pub fn taken(&mut self, aggregate: &AggregateId, now: Instant) {
         let (rest, quiet) = (self.terms.rest(), self.terms.quiet());
         let tenure = self.tenures.entry(aggregate.clone()).or_insert_with(|| Tenure::new(now));
@@ -153,7 +156,7 @@ impl Tenures {
         }
     }
 
-    /// The aggregate's batch has ended; `done` says whether a job of it came to its end.
+    /// The aggregate's batch has ended, and it is in no other; `done` says whether a job of it came to its end.
     pub fn left(&mut self, aggregate: &AggregateId, now: Instant, done: bool) {
         let Some(tenure) = self.tenures.get_mut(aggregate) else { return };
         tenure.left = Some(now);
@@ -262,7 +265,7 @@ mod tests {
         let now = start + ms(1_961);
         assert!(tenures.rests(&aggregate(1), now));
         assert!(!tenures.rests(&aggregate(3), now), "it has had little");
-        assert!(!tenures.rests(&aggregate(2), now), "it is still in its batch");
+        assert!(tenures.rests(&aggregate(2), now), "it is still in its batch, which is to have no successor");
         tenures.left(&aggregate(2), now + ms(10), true);
         assert!(tenures.rests(&aggregate(2), now + ms(11)));
     }

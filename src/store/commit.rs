@@ -67,8 +67,51 @@ pub struct Transaction {
     /// Aggregates that were read but get no event, with the version that was read. Nothing is committed when one of them
     /// has a newer version by the time the sequence row is held.
     pub read_only: Vec<(AggregateId, u64)>,
-    /// What the decisions rest on. Nothing is committed when one of them is not in the log.
+}
+
+/// Where in a packet its basis is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Checks {
+    /// The anchors: in the statement that takes the sequence row.
+    anchors: usize,
+    /// What is expected: after it, when whoever had the row before has committed or failed.
+    expected: usize,
+}
+
+/// The last event of a transaction of which it is not known yet whether it will be in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The aggregate it belongs to.
+    pub aggregate: AggregateId,
+    /// The version it gives to the aggregate.
+    pub version: u64,
+    /// Its metadata, which no other try to write this event has.
+    pub metadata: String,
+}
+
+/// What decisions rest on. Nothing is committed unless the log has all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Basis {
+    /// The newest events that were known.
     pub anchors: Vec<Anchor>,
+    /// The last events of the transactions before.
+    pub expected: Vec<Expected>,
+}
+
+impl Basis {
+    /// More is rested on.
+    pub fn add(&mut self, more: &Basis) {
+        for anchor in &more.anchors {
+            if !self.anchors.contains(anchor) {
+                self.anchors.push(*anchor);
+            }
+        }
+        for expected in &more.expected {
+            if !self.expected.contains(expected) {
+                self.expected.push(expected.clone());
+            }
+        }
+    }
 }
 
 /// A transaction that is durable.
@@ -78,9 +121,12 @@ pub struct Committed {
     pub base: u64,
 }
 
-/// A transaction as the server gets it.
+/// A transaction as the server gets it, but for what it rests on.
 #[derive(Debug)]
-pub struct Packet(String);
+pub struct Packet {
+    text: String,
+    checks: Checks,
+}
 
 impl Transaction {
     /// The last of its events, now that it is committed.
@@ -89,51 +135,44 @@ impl Transaction {
         Some(Anchor { position: committed.base + self.events.len() as u64, event_id: last.event_id() })
     }
 
+    /// The last of its events, before it is committed.
+    pub fn last(&self) -> Option<Expected> {
+        let Append { aggregate, version, metadata, .. } = self.events.last()?;
+        Some(Expected { aggregate: aggregate.clone(), version: *version, metadata: metadata.clone() })
+    }
+
     /// The transaction's statements. `max_packet` is the server's limit in bytes: a larger packet would cost the
     /// connection, and the server's answer would be that it is gone.
     pub fn packet(&self, max_packet: u64) -> Result<Packet, StoreError> {
-        let mut packet = self.statements(&self.snapshots);
-        if !fits(&packet, max_packet) && !self.snapshots.is_empty() {
-            packet = self.statements(&[]);
+        let (mut sql, mut checks) = self.statements(&self.snapshots);
+        if !fits(&sql, max_packet) && !self.snapshots.is_empty() {
+            (sql, checks) = self.statements(&[]);
         }
-        if !fits(&packet, max_packet) {
-            return Err(StoreError::Data(format!("{} bytes of statements exceed max_allowed_packet", packet.len())));
+        if !fits(&sql, max_packet) {
+            return Err(StoreError::Data(format!("{} bytes of statements exceed max_allowed_packet", sql.len())));
         }
-        Ok(Packet(packet.into_string()))
+        Ok(Packet { text: sql.into_string(), checks })
     }
 
-    fn statements(&self, snapshots: &[Snapshot]) -> Sql {
+    /// The statements, and where the checks belong.
+    fn statements(&self, snapshots: &[Snapshot]) -> (Sql, Checks) {
         let mut sql = Sql::new();
         sql.raw("SET SESSION wait_timeout = ").number(IDLE_IN_TRANSACTION_SECONDS).raw("; START TRANSACTION; ");
         sql.append(&self.projections);
         history::write(snapshots, &mut sql);
         let count = self.events.len() as u64;
         sql.raw("UPDATE event_sequence SET position = LAST_INSERT_ID(position + ").number(count).raw(")");
-        self.check_anchors(&mut sql);
+        let anchors = sql.len();
         sql.raw(" WHERE id = 1; ");
         sql.raw("SET @base = LAST_INSERT_ID() - ").number(count);
         sql.raw(", SESSION innodb_lock_wait_timeout = ").number(HOLDER_WAIT_SECONDS).raw("; ");
+        let expected = sql.len();
         self.check_heads(&mut sql);
         self.write_receipts(&mut sql);
         self.write_events(&mut sql);
-        sql.raw("COMMIT; SET SESSION wait_timeout = DEFAULT, innodb_lock_wait_timeout = ").number(LOCK_WAIT_SECONDS);
-        sql.raw("; SELECT CAST(@base AS UNSIGNED)");
-        sql
-    }
-
-    /// Loads and commits may go to different servers: the one that was failed over to may lack what was loaded. A column that
-    /// cannot be NULL turns to NULL then, which ends the packet before its COMMIT.
-    fn check_anchors(&self, sql: &mut Sql) {
-        if self.anchors.is_empty() {
-            return;
-        }
-        sql.raw(", unchanged = IF(");
-        for (index, anchor) in self.anchors.iter().enumerate() {
-            sql.raw(if index > 0 { " AND " } else { "" });
-            sql.raw("EXISTS(SELECT 1 FROM events WHERE position = ").number(anchor.position);
-            sql.raw(" AND event_id = ").bytes(anchor.event_id.as_bytes()).raw(")");
-        }
-        sql.raw(", 1, NULL)");
+        sql.raw("SELECT CAST(@base AS UNSIGNED); COMMIT; ");
+        sql.raw("SET SESSION wait_timeout = DEFAULT, innodb_lock_wait_timeout = ").number(LOCK_WAIT_SECONDS);
+        (sql, Checks { anchors, expected })
     }
 
     /// Versions have no gaps, so an aggregate has changed exactly when the next version exists. This statement is one
@@ -194,15 +233,54 @@ impl Transaction {
     }
 }
 
-/// Whether a packet of `sql` stays below the server's limit, with room for what the protocol adds.
+impl Packet {
+    /// The statements, with the checks that the log has the basis. A column that cannot be NULL turns to NULL if not, which ends
+    /// the packet before its COMMIT.
+    ///
+    /// Loads and commits may go to different servers, and the one that was failed over to may lack what was loaded. And what is
+    /// expected may have failed.
+    fn resting_on(mut self, Basis { anchors, expected }: &Basis) -> String {
+        if !expected.is_empty() {
+            let mut sql = Sql::new();
+            sql.raw("UPDATE event_sequence SET unchanged = IF(TRUE");
+            for Expected { aggregate, version, metadata } in expected {
+                sql.raw(" AND EXISTS(SELECT 1 FROM events WHERE aggregate_type = ").text(aggregate.kind);
+                sql.raw(" AND aggregate_id = ").text(&aggregate.id).raw(" AND version = ").number(*version);
+                sql.raw(" AND metadata = ").text(metadata).raw(")");
+            }
+            sql.raw(", 1, NULL) WHERE id = 1; ");
+            self.text.insert_str(self.checks.expected, sql.as_str());
+        }
+        if !anchors.is_empty() {
+            let mut sql = Sql::new();
+            sql.raw(", unchanged = IF(TRUE");
+            for Anchor { position, event_id } in anchors {
+                sql.raw(" AND EXISTS(SELECT 1 FROM events WHERE position = ").number(*position);
+                sql.raw(" AND event_id = ").bytes(event_id.as_bytes()).raw(")");
+            }
+            sql.raw(", 1, NULL)");
+            self.text.insert_str(self.checks.anchors, sql.as_str());
+        }
+        self.text
+    }
+}
+
+/// Whether a packet of `sql` stays below the server's limit, with room for its checks and for what the protocol adds.
 pub(super) fn fits(sql: &Sql, max_packet: u64) -> bool {
-    sql.len() as u64 + 1024 <= max_packet
+    sql.len() as u64 + 4096 <= max_packet
 }
 
 impl Connection {
-    /// Commits a transaction as a whole, or fails with nothing of it done, except after [`StoreError::Unknown`].
-    pub async fn commit(self, packet: Packet) -> Result<Committed, StoreError> {
-        let rows = self.rows(packet.0, true).await?;
+    /// Commits a transaction as a whole, or fails with nothing of it done, except after [`StoreError::Unknown`]. What it was
+    /// decided on rests on the `basis`: nothing is committed unless the log has it. `is_next` is called when only the COMMIT is
+    /// left: from then on no other transaction comes before this one.
+    pub async fn commit(
+        self,
+        packet: Packet,
+        basis: &Basis,
+        is_next: impl FnMut() + Send,
+    ) -> Result<Committed, StoreError> {
+        let rows = self.rows(packet.resting_on(basis), true, is_next).await?;
         let row =
             rows.last().ok_or_else(|| StoreError::Unavailable(Outage::Other, "COMMIT gave no position".into()))?;
         Ok(Committed { base: column(row, 0)? })

@@ -26,7 +26,7 @@ use sqlx::{ConnectOptions, Connection as _, Executor, MySql, MySqlConnection, Ro
 use crate::metrics::Metrics;
 
 pub use audit::StoredSnapshot;
-pub use commit::{Append, Committed, Packet, Receipt, Transaction};
+pub use commit::{Append, Basis, Committed, Expected, Packet, Receipt, Transaction};
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use history::{Past, Snapshot};
 pub use migrate::{MigrateError, SchemaState};
@@ -123,7 +123,7 @@ impl Store {
         statements: impl Into<String>,
         committing: bool,
     ) -> Result<Vec<MySqlRow>, StoreError> {
-        self.connection().await?.rows(statements.into(), committing).await
+        self.connection().await?.rows(statements.into(), committing, || {}).await
     }
 }
 
@@ -164,10 +164,16 @@ impl Drop for Lent {
 
 impl Connection {
     /// Sends `statements` as one packet and collects the rows. When the time limit passes, the connection is closed, never
-    /// reused: what it was doing may still happen, so for a commit the outcome is unknown.
-    async fn rows(mut self, statements: String, committing: bool) -> Result<Vec<MySqlRow>, StoreError> {
-        let work = self.lent.get()?.fetch_all(statements.as_str());
-        match tokio::time::timeout(self.limit, work).await {
+    /// reused: what it was doing may still happen, so for a commit the outcome is unknown. `seen` is called at each row as it
+    /// comes.
+    async fn rows(
+        mut self,
+        statements: String,
+        committing: bool,
+        mut seen: impl FnMut() + Send,
+    ) -> Result<Vec<MySqlRow>, StoreError> {
+        let collected = self.lent.get()?.fetch(statements.as_str()).inspect_ok(|_| seen()).try_collect();
+        match tokio::time::timeout(self.limit, collected).await {
             Ok(Ok(rows)) => {
                 self.lent.give_back();
                 Ok(rows)

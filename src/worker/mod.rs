@@ -18,14 +18,14 @@ pub use hand::{Hand, Room};
 pub use intake::{Intake, keep_alive};
 pub use reading::Reading;
 
-use company::wait_for_company;
+use company::{least_company, wait_for_company};
 
-use crate::batch::{self, Back, Ended, Engine};
+use crate::batch::{self, Back, Ended, Engine, Opening, Openings, Prospect};
 use crate::domain::{AggregateId, Domain, Targets};
 use crate::job::{self, Dead, DeadCode, Entry, EntryId, Job};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{DrainOutcome, InFlight};
-use crate::plan::{Limits, Plan, Planned, Terms, Waiting};
+use crate::plan::{BatchId, Limits, Plan, Planned, Terms, Waiting};
 use crate::spans::Spans;
 
 /// What the dispatcher goes by.
@@ -57,12 +57,17 @@ pub struct Dispatcher<D: Domain> {
     settings: Settings,
     spans: Spans,
     plan: Plan<Job<D>>,
-    running: JoinSet<(InFlight, Ended<D>)>,
+    running: JoinSet<(BatchId, InFlight, Ended<D>)>,
+    /// What can be expected of those that may be succeeded.
+    prospects: HashMap<BatchId, Prospect<D>>,
+    openings: (Openings<D>, mpsc::UnboundedReceiver<Opening<D>>),
     settling: JoinSet<()>,
     resolving: JoinSet<HashMap<AggregateId, D::State>>,
     in_flight_jobs: usize,
     /// When the youngest batch was begun.
     last_begun: Instant,
+    /// How many jobs waited when too few of them could start, unless a batch has opened or ended since.
+    in_vain: Option<usize>,
     /// Jobs that left a batch without an end since the drain began.
     went_back: usize,
 }
@@ -95,10 +100,13 @@ impl<D: Domain> Dispatcher<D> {
             spans,
             plan: Plan::new(settings.terms),
             running: JoinSet::new(),
+            prospects: HashMap::new(),
+            openings: mpsc::unbounded_channel(),
             settling: JoinSet::new(),
             resolving: JoinSet::new(),
             in_flight_jobs: 0,
             last_begun: Instant::now(),
+            in_vain: None,
             went_back: 0,
         }
     }
@@ -113,6 +121,7 @@ impl<D: Domain> Dispatcher<D> {
             tokio::select! {
                 Some(read) = entries.recv() => self.accept(read),
                 Some(ended) = self.running.join_next() => self.end(ended?),
+                Some(opening) = self.openings.1.recv() => self.open(opening),
                 Some(states) = self.resolving.join_next() => self.resolve(&states?),
                 Some(settled) = self.settling.join_next() => settled?,
                 () = sleep_until(due) => {}
@@ -165,22 +174,49 @@ impl<D: Domain> Dispatcher<D> {
     /// Starts what can start, and returns when the next job becomes due. Both go by one moment: a job that becomes due
     /// between two would be in no batch and have no timer.
     fn start_batches(&mut self, now: Instant) -> Option<Instant> {
+        for fallen in self.prospects.extract_if(|_, prospect| prospect.falls()) {
+            self.plan.close(fallen.0);
+        }
         while self.running.len() < self.settings.in_flight {
-            let until = wait_for_company(self.running.len(), self.plan.waiting(), self.last_begun);
-            if let Some(until) = until.filter(|until| now < *until) {
-                return self.plan.next_due(now).into_iter().chain([until]).min();
+            let (under_way, waiting) = (self.running.len(), self.plan.waiting());
+            let until = wait_for_company(under_way, waiting, self.last_begun).filter(|until| now < *until);
+            if until.is_some() {
+                return self.next_due(now, until);
             }
-            let batch = self.plan.next_batch(now, self.settings.limits);
-            if batch.is_empty() {
-                break;
+            let most = self.settings.limits.jobs;
+            let least = least_company(under_way, most, self.last_begun).filter(|(_, until)| now < *until);
+            let (least, until) = least.map_or((1, None), |(least, until)| (least, Some(until)));
+            if until.is_some() && self.in_vain.is_some_and(|then| waiting < then + least) {
+                return self.next_due(now, until);
             }
-            self.in_flight_jobs += batch.len();
+            let batch = self.plan.next_batch(now, self.settings.limits, least);
+            if batch.jobs.is_empty() {
+                self.in_vain = until.map(|_| waiting);
+                return self.next_due(now, until);
+            }
+            self.in_flight_jobs += batch.jobs.len();
             self.last_begun = now;
-            let engine = self.engine.clone();
+            let (engine, openings) = (self.engine.clone(), self.openings.0.clone());
+            let after = batch.after.iter().filter_map(|id| self.prospects.get(id).cloned()).collect();
             let in_flight = engine.metrics.batch_started();
-            self.running.spawn(async move { (in_flight, batch::run(&engine, batch).await) });
+            self.running.spawn(async move {
+                let id = batch.id;
+                (id, in_flight, batch::run(&engine, batch, after, &openings).await)
+            });
         }
         self.plan.next_due(now)
+    }
+
+    /// When something is to be looked at again, although nothing happens until then.
+    fn next_due(&self, now: Instant, until: Option<Instant>) -> Option<Instant> {
+        self.plan.next_due(now).into_iter().chain(until).min()
+    }
+
+    /// A batch may be succeeded from now on.
+    fn open(&mut self, Opening { batch, except, prospect }: Opening<D>) {
+        self.in_vain = None;
+        self.plan.open(batch, &except);
+        self.prospects.insert(batch, prospect);
     }
 
     /// Looks up the aggregates of jobs that depend on another aggregate's state: from the cache when it has that state,
@@ -214,7 +250,14 @@ impl<D: Domain> Dispatcher<D> {
     }
 
     /// Frees what an ended batch held, and has its settled jobs told to the broker beside the next batch.
-    fn end(&mut self, (batch, ended): (InFlight, Ended<D>)) {
+    fn end(&mut self, (id, batch, ended): (BatchId, InFlight, Ended<D>)) {
+        // It said so before it ended.
+        while let Ok(opening) = self.openings.1.try_recv() {
+            self.open(opening);
+        }
+        self.in_vain = None;
+        self.prospects.remove(&id);
+        self.plan.close(id);
         let jobs = ended.settled.len() + ended.back.len();
         let now = Instant::now();
         let took = now.duration_since(batch.since);
@@ -227,7 +270,7 @@ impl<D: Domain> Dispatcher<D> {
         );
         self.in_flight_jobs -= jobs;
         for settled in &ended.settled {
-            self.plan.finish(settled.planned.id, &settled.planned.aggregates, now);
+            self.plan.finish(&settled.planned, now);
         }
         let size = ended.back.len();
         let is_away = ended.back.iter().any(|(_, why)| *why == Back::Unavailable);
@@ -264,14 +307,14 @@ impl<D: Domain> Dispatcher<D> {
     }
 
     fn put_back(&mut self, planned: Planned<Job<D>>, why: Back, size: usize, now: Instant) {
-        let Planned { turn, id, aggregates, bytes, company, alone, tries, job } = planned;
+        let Planned { batch, turn, id, aggregates, bytes, company, alone, tries, job } = planned;
         // One job that cannot be committed, or that somebody holds up, must not hold up the others for ever.
         let company = if matches!(why, Back::Refused | Back::Contended) { (size / 2).max(1) } else { company };
         let pause = batch::pause(why, tries + 1, self.settings.terms.retry_delay);
         let not_before = (!pause.is_zero()).then(|| now + pause);
         let (targets, tries) = (targets(&job), if why == Back::Behind { tries } else { tries + 1 });
         let waiting = Waiting { id, targets, bytes, not_before, company, alone, tries, job };
-        self.plan.put_back(turn, &aggregates, waiting, now);
+        self.plan.put_back((batch, turn), &aggregates, waiting, now);
     }
 
     /// Gives every waiting job back to the group; returns how many there were.

@@ -6,7 +6,7 @@ use lockkeeper::batch::{Known, Verdict, decide};
 use lockkeeper::domain::shop::{Shop, State};
 use lockkeeper::domain::{AggregateId, Domain};
 use lockkeeper::job::{self, Entry, EntryId, Job};
-use lockkeeper::plan::Planned;
+use lockkeeper::plan::{BatchId, Planned};
 use lockkeeper::store::StoredReceipt;
 
 fn planned(job_type: &str, key: &str, data: &str, aggregates: &[&AggregateId], turn: u64) -> Planned<Job<Shop>> {
@@ -17,7 +17,17 @@ fn planned(job_type: &str, key: &str, data: &str, aggregates: &[&AggregateId], t
         1000,
     );
     let aggregates = aggregates.iter().map(|&aggregate| aggregate.clone()).collect();
-    Planned { turn, id: job.id, aggregates, bytes: job.bytes, company: usize::MAX, alone: false, tries: 0, job }
+    Planned {
+        batch: BatchId::default(),
+        turn,
+        id: job.id,
+        aggregates,
+        bytes: job.bytes,
+        company: usize::MAX,
+        alone: false,
+        tries: 0,
+        job,
+    }
 }
 
 /// The order of one pen stands; pens and ink are on sale.

@@ -3,22 +3,24 @@
 
 mod leases;
 mod starts;
+mod succession;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lockkeeper::batch::{self, BrokerClock, Cache, Deciding, Ended, Engine, Incidents, Newest, Trust};
+use lockkeeper::batch::{self, BrokerClock, Cache, Deciding, Ended, Engine, Incidents, Keyring, Newest, Trust};
 use lockkeeper::domain::{
     AggregateId, Domain, EncodedEvent, Malformed, NewEvent, Rejection, States, Targets, Undecodable,
 };
 use lockkeeper::job::{self, Entry, EntryId, Job, JobId};
 use lockkeeper::lock::{NodeAddress, Redlock, Settings};
 use lockkeeper::metrics::Metrics;
-use lockkeeper::plan::Planned;
+use lockkeeper::plan::{Batch, BatchId, Planned};
 use lockkeeper::projection::{Change, Projection};
 use lockkeeper::store::sql::Sql;
 use sqlx::{Connection, MySqlConnection};
+use tokio::sync::mpsc;
 
 use crate::hold::consumer;
 use crate::world::World;
@@ -121,6 +123,7 @@ async fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'st
         max_packet: 1 << 24,
         locks: Redlock::start(nodes(world), settings, Arc::new(|_| {})).expect("one node"),
         projections: vec![Box::new(InBetween { times: AtomicUsize::new(0), act: Box::new(act) })],
+        ring: Keyring::default(),
         cache: Cache::new(1),
         clock: BrokerClock::default(),
         metrics: Arc::new(Metrics::new().expect("metrics")),
@@ -142,14 +145,25 @@ fn planned(job_type: &str, key: &str, data: &str, turn: u64) -> Planned<Job<Coun
 fn planned_entry(entry: &Entry, turn: u64) -> Planned<Job<Counter>> {
     let job = job::decode::<Counter>(entry, 1000);
     let aggregates = job.subject.iter().cloned().collect();
-    Planned { turn, id: job.id, aggregates, bytes: job.bytes, company: usize::MAX, alone: false, tries: 0, job }
+    Planned {
+        batch: BatchId::default(),
+        turn,
+        id: job.id,
+        aggregates,
+        bytes: job.bytes,
+        company: usize::MAX,
+        alone: false,
+        tries: 0,
+        job,
+    }
 }
 
 /// The lock nodes connect in the background: the first tries may find none.
 async fn run(engine: &Engine<Counter>, jobs: Vec<Planned<Job<Counter>>>) -> Ended<Counter> {
     crate::world::eventually("the lock node is connected", async || engine.locks.nodes()[0].is_up().then_some(()))
         .await;
-    batch::run(engine, jobs).await
+    let batch = Batch { id: BatchId::default(), after: Vec::new(), jobs };
+    batch::run(engine, batch, Vec::new(), &mpsc::unbounded_channel().0).await
 }
 
 /// How many batches rested on something that was believed and was not so.

@@ -22,7 +22,7 @@ use crate::domain::{AggregateId, Domain, States};
 use crate::job::Fingerprint;
 use crate::lock::{KeyResult, Redlock, Settings};
 use crate::projection::{self, Change, Projection};
-use crate::store::{Append, Receipt, Store, Transaction};
+use crate::store::{Append, Basis, Receipt, Store, Transaction};
 
 /// The daemon's default.
 const TTL: Duration = Duration::from_secs(2);
@@ -136,7 +136,7 @@ async fn once(
     let started = Instant::now();
     let acquisition = redlock.acquire(&[key]).await;
     ensure!(acquisition.results.iter().all(|result| *result == KeyResult::Granted), "a free lock is refused");
-    connection.commit(packet).await?;
+    connection.commit(packet, &Basis::default(), || {}).await?;
     let time = started.elapsed();
     redlock.release(acquisition.lease);
     Ok(time)
