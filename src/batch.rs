@@ -11,6 +11,7 @@ mod ending;
 mod failing;
 mod incidents;
 mod keyring;
+mod line;
 mod load;
 mod locks;
 mod newest;
@@ -27,9 +28,10 @@ use std::time::{Duration, Instant};
 
 use ending::{End, ends, settle};
 use failing::{ATTEMPTS, Disposition, cost, disposition, jittered, note};
+use line::Line;
 use load::{Loaded, Look, load};
 use locks::{LockLost, Locked, Locks, lock};
-use prospect::{Fallen, Outcome, Predecessors, Promise};
+use prospect::{Fallen, Outcome, Promise};
 use rows::transaction;
 use starts::{count_ends, count_starts};
 
@@ -51,7 +53,7 @@ use crate::fail;
 use crate::job::{Dead, DeadCode, Job};
 use crate::lock::Redlock;
 use crate::metrics::Metrics;
-use crate::plan::{Batch, BatchId, Planned};
+use crate::plan::{Batch, Planned};
 use crate::projection::Projection;
 use crate::store::{Basis, Committed, Connection, Packet, Store, StoreError, Transaction};
 use crate::stream::Broker;
@@ -96,16 +98,6 @@ pub struct Ended<D: Domain> {
     pub busy: Vec<AggregateId>,
 }
 
-/// A batch's place among those in flight.
-struct Line<'a, D: Domain> {
-    batch: BatchId,
-    predecessors: Predecessors<D>,
-    /// Aggregates of jobs that have gone back already.
-    barred: Vec<AggregateId>,
-    /// `None` once it was opened: it is so once.
-    openings: Option<&'a Openings<D>>,
-}
-
 /// Runs one batch to its end. `after` is what it can expect of the batches that it succeeds; it says to `openings` when it may be
 /// succeeded itself.
 pub async fn run<D: Domain>(
@@ -116,8 +108,8 @@ pub async fn run<D: Domain>(
 ) -> Ended<D> {
     engine.metrics.batch(batch.jobs.len());
     let Locked { locks, mut jobs, mut back, busy } = lock(engine, batch.jobs).await;
-    let barred = back.iter().flat_map(|(planned, _)| planned.aggregates.iter().cloned()).collect();
-    let mut line = Line { batch: batch.id, predecessors: Predecessors(after), barred, openings: Some(openings) };
+    let mut line = Line::new(batch.id, after, openings);
+    line.bar_after(back.iter().map(|(planned, _)| planned));
     let mut settled = Vec::new();
     let mut spent = 0;
     let mut look = first_look(engine, &jobs);
@@ -256,46 +248,12 @@ async fn prepare<D: Domain>(
     let transaction = transaction(engine, jobs, &decided);
     let is_empty = transaction.receipts.is_empty();
     let packet = if is_empty { None } else { Some(transaction.packet(engine.max_packet)?) };
-    line.bar_after(jobs, &decided.verdicts);
+    let back = jobs.iter().zip(&decided.verdicts).filter(|(_, verdict)| verdict.goes_back());
+    line.bar_after(back.map(|(planned, _)| planned));
     let (states, versions) = (std::mem::take(&mut decided.states), std::mem::take(&mut decided.versions));
     let outcome = Arc::new(Outcome { states, versions });
     basis.add(&Basis { anchors, expected: Vec::new() });
     Ok(Prepared { decided, outcome, footing, basis, transaction, packet })
-}
-
-impl<D: Domain> Line<'_, D> {
-    /// What the predecessors leave and where it is so, if that is to be believed before the database has said so. Otherwise it waits for them, and
-    /// there is nothing that the cache and the database do not have.
-    async fn left_by_predecessors(
-        &mut self,
-        aggregates: &[AggregateId],
-        look: Look,
-    ) -> Result<(HashMap<AggregateId, (u64, D::State)>, Basis), Fallen> {
-        if look == Look::AtUnknown
-            && let Some(left) = self.predecessors.outcome(aggregates)
-        {
-            return Ok((left, self.predecessors.basis()));
-        }
-        self.predecessors.stand().await?;
-        Ok((HashMap::new(), Basis::default()))
-    }
-
-    /// Nobody may come after jobs that go back, until they have gone back.
-    fn bar_after(&mut self, jobs: &[Planned<Job<D>>], verdicts: &[Verdict]) {
-        let back = jobs.iter().zip(verdicts).filter(|(_, verdict)| verdict.goes_back());
-        self.barred.extend(back.flat_map(|(planned, _)| planned.aggregates.iter().cloned()));
-    }
-
-    /// From now on the batch may be succeeded; `None` when it was so before, in an attempt that has failed.
-    fn open(&mut self, outcome: &Arc<Outcome<D>>, transaction: &Transaction, basis: &Basis) -> Option<Promise> {
-        let openings = self.openings.take()?;
-        // The transaction checks its own basis, so its last event proves that too.
-        let basis = match transaction.last() {
-            Some(last) => (Basis { expected: vec![last], ..Basis::default() }, true),
-            None => (basis.clone(), false),
-        };
-        Some(Promise::open(openings, self.batch, std::mem::take(&mut self.barred), outcome, basis))
-    }
 }
 
 impl From<LockLost> for Failure {

@@ -5,6 +5,7 @@ mod hand;
 mod intake;
 mod reading;
 mod settle;
+mod start;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
@@ -17,8 +18,6 @@ use tokio::task::{JoinError, JoinSet};
 pub use hand::{Hand, Room};
 pub use intake::{Intake, keep_alive};
 pub use reading::Reading;
-
-use company::{least_company, wait_for_company};
 
 use crate::batch::{self, Back, Ended, Engine, Opening, Openings, Prospect};
 use crate::domain::{AggregateId, Domain, Targets};
@@ -169,54 +168,6 @@ impl<D: Domain> Dispatcher<D> {
             let (id, bytes, company) = (job.id, job.bytes, usize::MAX);
             self.plan.push(Waiting { id, targets, bytes, not_before: None, company, alone, tries: 0, job });
         }
-    }
-
-    /// Starts what can start, and returns when the next job becomes due. Both go by one moment: a job that becomes due
-    /// between two would be in no batch and have no timer.
-    fn start_batches(&mut self, now: Instant) -> Option<Instant> {
-        for fallen in self.prospects.extract_if(|_, prospect| prospect.falls()) {
-            self.plan.close(fallen.0);
-        }
-        while self.running.len() < self.settings.in_flight {
-            let (under_way, waiting) = (self.running.len(), self.plan.waiting());
-            let until = wait_for_company(under_way, waiting, self.last_begun).filter(|until| now < *until);
-            if until.is_some() {
-                return self.next_due(now, until);
-            }
-            let most = self.settings.limits.jobs;
-            let least = least_company(under_way, most, self.last_begun).filter(|(_, until)| now < *until);
-            let (least, until) = least.map_or((1, None), |(least, until)| (least, Some(until)));
-            if until.is_some() && self.in_vain.is_some_and(|then| waiting < then + least) {
-                return self.next_due(now, until);
-            }
-            let batch = self.plan.next_batch(now, self.settings.limits, least);
-            if batch.jobs.is_empty() {
-                self.in_vain = until.map(|_| waiting);
-                return self.next_due(now, until);
-            }
-            self.in_flight_jobs += batch.jobs.len();
-            self.last_begun = now;
-            let (engine, openings) = (self.engine.clone(), self.openings.0.clone());
-            let after = batch.after.iter().filter_map(|id| self.prospects.get(id).cloned()).collect();
-            let in_flight = engine.metrics.batch_started();
-            self.running.spawn(async move {
-                let id = batch.id;
-                (id, in_flight, batch::run(&engine, batch, after, &openings).await)
-            });
-        }
-        self.plan.next_due(now)
-    }
-
-    /// When something is to be looked at again, although nothing happens until then.
-    fn next_due(&self, now: Instant, until: Option<Instant>) -> Option<Instant> {
-        self.plan.next_due(now).into_iter().chain(until).min()
-    }
-
-    /// A batch may be succeeded from now on.
-    fn open(&mut self, Opening { batch, except, prospect }: Opening<D>) {
-        self.in_vain = None;
-        self.plan.open(batch, &except);
-        self.prospects.insert(batch, prospect);
     }
 
     /// Looks up the aggregates of jobs that depend on another aggregate's state: from the cache when it has that state,
