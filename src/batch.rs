@@ -117,6 +117,11 @@ pub async fn run<D: Domain>(
         if jobs.is_empty() {
             break;
         }
+        // A batch that looks has to wait for its predecessors, and no start is counted meanwhile.
+        if look == Look::AtAll && line.predecessors.stand().await.is_err() {
+            back.extend(jobs.drain(..).map(|job| (job, Back::Behind)));
+            break;
+        }
         if !count_starts(engine, &mut jobs).await {
             back.extend(jobs.drain(..).map(|job| (job, Back::Unavailable)));
             break;
