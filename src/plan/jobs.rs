@@ -27,7 +27,8 @@ pub struct Waiting<T> {
     pub job: T,
 }
 
-/// A job that has been given its turn. Hand it back to the plan with [`Plan::finish`] or [`Plan::put_back`].
+/// A job that has been given its turn. Hand it back to the plan with [`Plan::finish`](super::Plan::finish) or
+/// [`Plan::put_back`](super::Plan::put_back).
 #[derive(Debug)]
 pub struct Planned<T> {
     /// The batch that it is in.
