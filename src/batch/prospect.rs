@@ -66,9 +66,7 @@ impl<D: Domain> Prospect<D> {
     pub fn falls(&self) -> bool {
         *self.word.borrow() == Word::Falls
     }
-}
 
-impl<D: Domain> Prospect<D> {
     async fn wait(&mut self, is_enough: impl Fn(&Word) -> bool) -> Result<(), Fallen> {
         match self.word.wait_for(|word| is_enough(word) || matches!(word, Word::Falls)).await.as_deref() {
             Ok(Word::None | Word::IsNext | Word::Stands) => Ok(()),

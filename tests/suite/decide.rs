@@ -6,8 +6,10 @@ use lockkeeper::batch::{Known, Verdict, decide};
 use lockkeeper::domain::shop::{Shop, State};
 use lockkeeper::domain::{AggregateId, Domain};
 use lockkeeper::job::{self, Entry, EntryId, Job};
-use lockkeeper::plan::{BatchId, Planned};
+use lockkeeper::plan::Planned;
 use lockkeeper::store::StoredReceipt;
+
+use crate::engine::as_planned;
 
 fn planned(job_type: &str, key: &str, data: &str, aggregates: &[&AggregateId], turn: u64) -> Planned<Job<Shop>> {
     let fields = [("type", job_type), ("key", key), ("data", data)];
@@ -17,17 +19,7 @@ fn planned(job_type: &str, key: &str, data: &str, aggregates: &[&AggregateId], t
         1000,
     );
     let aggregates = aggregates.iter().map(|&aggregate| aggregate.clone()).collect();
-    Planned {
-        batch: BatchId::default(),
-        turn,
-        id: job.id,
-        aggregates,
-        bytes: job.bytes,
-        company: usize::MAX,
-        alone: false,
-        tries: 0,
-        job,
-    }
+    as_planned(job, aggregates, turn)
 }
 
 /// The order of one pen stands; pens and ink are on sale.

@@ -134,17 +134,8 @@ async fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'st
     }
 }
 
-/// A planned job, as if it had been read and planned.
-fn planned(job_type: &str, key: &str, data: &str, turn: u64) -> Planned<Job<Counter>> {
-    let fields = [("type", job_type), ("key", key), ("data", data)];
-    let fields = fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).to_vec();
-    let id = EntryId { ms: turn, seq: u64::from(uuid::Uuid::new_v4().as_fields().0) };
-    planned_entry(&Entry { stream: "jobs".into(), id, fields, deliveries: None }, turn)
-}
-
-fn planned_entry(entry: &Entry, turn: u64) -> Planned<Job<Counter>> {
-    let job = job::decode::<Counter>(entry, 1000);
-    let aggregates = job.subject.iter().cloned().collect();
+/// A job as the plan gives it.
+pub fn as_planned<D: Domain>(job: Job<D>, aggregates: Vec<AggregateId>, turn: u64) -> Planned<Job<D>> {
     Planned {
         batch: BatchId::default(),
         turn,
@@ -156,6 +147,20 @@ fn planned_entry(entry: &Entry, turn: u64) -> Planned<Job<Counter>> {
         tries: 0,
         job,
     }
+}
+
+/// A planned job, as if it had been read and planned.
+fn planned(job_type: &str, key: &str, data: &str, turn: u64) -> Planned<Job<Counter>> {
+    let fields = [("type", job_type), ("key", key), ("data", data)];
+    let fields = fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).to_vec();
+    let id = EntryId { ms: turn, seq: u64::from(uuid::Uuid::new_v4().as_fields().0) };
+    planned_entry(&Entry { stream: "jobs".into(), id, fields, deliveries: None }, turn)
+}
+
+fn planned_entry(entry: &Entry, turn: u64) -> Planned<Job<Counter>> {
+    let job = job::decode::<Counter>(entry, 1000);
+    let aggregates = job.subject.iter().cloned().collect();
+    as_planned(job, aggregates, turn)
 }
 
 /// The lock nodes connect in the background: the first tries may find none.
