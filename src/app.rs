@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::batch::{Back, BrokerClock, Cache, DECIDED_IN_VAIN, Deciding, Engine, Incidents, Keyring, Newest, Trust};
+use crate::batch::{
+    Back, BrokerClock, Cache, DECIDED_IN_VAIN, Deciding, Engine, Forecast, Incidents, Keyring, Newest, Trust,
+};
 use crate::config::Config;
 use crate::connect;
 use crate::domain::Domain;
@@ -133,6 +135,7 @@ async fn connect_all<D: Domain>(
         deciding: Deciding::default(),
         newest: Newest::default(),
         trust: Trust::default(),
+        forecast: Forecast::default(),
     });
     watch::watch(&engine, config.batch.decide_timeout)
         .map_err(|error| StartError::Unavailable(format!("no thread can be started: {error}")))?;

@@ -5,10 +5,12 @@
 
 mod cache;
 mod clock;
+mod commit;
 mod decide;
 mod deciding;
 mod ending;
 mod failing;
+mod forecast;
 mod incidents;
 mod keyring;
 mod line;
@@ -22,16 +24,17 @@ mod snapshot;
 mod starts;
 mod trust;
 
-use std::collections::{HashMap, HashSet};
+use foldhash::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use commit::commit;
 use ending::{End, ends, settle};
 use failing::{ATTEMPTS, Disposition, cost, disposition, jittered, note};
 use line::Line;
 use load::{Loaded, Look, load};
 use locks::{LockLost, Locked, Locks, lock};
-use prospect::{Fallen, Outcome, Promise};
+use prospect::{Fallen, Outcome};
 use rows::transaction;
 use starts::{count_ends, count_starts};
 
@@ -41,6 +44,7 @@ pub use decide::{Decided, ID_REUSED, Known, VERSION_MISMATCH, Verdict, decide};
 pub use deciding::Deciding;
 pub use ending::{Fate, Settled, Told};
 pub use failing::{Back, DECIDED_IN_VAIN, pause};
+pub use forecast::Forecast;
 pub use incidents::Incidents;
 pub use keyring::Keyring;
 pub use load::load_sources;
@@ -55,7 +59,7 @@ use crate::lock::Redlock;
 use crate::metrics::Metrics;
 use crate::plan::{Batch, Planned};
 use crate::projection::Projection;
-use crate::store::{Basis, Committed, Connection, Packet, Store, StoreError, Transaction};
+use crate::store::{Basis, Committed, Packet, Store, StoreError};
 use crate::stream::Broker;
 
 /// What every batch works with.
@@ -86,6 +90,8 @@ pub struct Engine<D: Domain> {
     pub newest: Newest,
     /// Whether states of the cache are believed.
     pub trust: Trust,
+    /// Where the log will end.
+    pub forecast: Forecast,
 }
 
 /// How a batch ended: every job is in one of the two lists.
@@ -187,15 +193,11 @@ async fn attempt_once<D: Domain>(
 ) -> Result<Vec<End>, Failure> {
     let prepared = prepare(engine, line, jobs, look).await;
     count_ends(engine, jobs).await;
-    let Prepared { decided, outcome, footing, basis, transaction, packet } = prepared?;
-    let (committed, promise) = match packet {
+    let Prepared { verdicts, outcome, footing, basis, packet } = prepared?;
+    let (committed, promise) = match &packet {
         Some(packet) => {
-            let connection = engine.store.connection().await?;
-            line.predecessors.are_next().await?;
-            locks.check()?;
-            let promise = line.open(&outcome, &transaction, &basis);
-            let is_next = || promise.iter().for_each(Promise::is_next);
-            (commit(engine, connection, &transaction, (packet, &basis), is_next).await?, promise)
+            let promise = line.open(&outcome, packet, &basis);
+            (commit(engine, locks, line, (packet, &basis), promise.as_ref()).await?, promise)
         }
         // What it rests on has to be so all the same.
         None => {
@@ -204,8 +206,9 @@ async fn attempt_once<D: Domain>(
         }
     };
     fail::point("committed", "");
-    let ends = ends(jobs, &decided, committed);
-    if let Some(anchor) = transaction.anchor(committed).or(basis.anchors.into_iter().max()) {
+    let ends = ends(jobs, &verdicts, committed);
+    let last = packet.and_then(|packet| packet.anchor(committed));
+    if let Some(anchor) = last.or(basis.anchors.into_iter().max()) {
         let Outcome { states, mut versions } = Outcome::take(outcome);
         let with_version = |(aggregate, state)| {
             let version = versions.remove(&aggregate)?;
@@ -221,12 +224,10 @@ async fn attempt_once<D: Domain>(
 
 /// What a batch comes to, up to the last byte of what is sent: all that the domain's code is needed for.
 struct Prepared<D: Domain> {
-    /// Its states and versions are in the outcome.
-    decided: Decided<D>,
+    verdicts: Vec<Verdict>,
     outcome: Arc<Outcome<D>>,
     footing: Footing,
     basis: Basis,
-    transaction: Transaction,
     /// None when there is nothing to commit.
     packet: Option<Packet>,
 }
@@ -248,17 +249,17 @@ async fn prepare<D: Domain>(
     }
     known.add(left);
     let begun = engine.deciding.begin(jobs.iter().map(|planned| planned.job.entry));
-    let mut decided = decide(jobs, known, engine.clock.now_ms());
+    let decided = decide(jobs, known, engine.clock.now_ms());
     drop(begun);
     let transaction = transaction(engine, jobs, &decided);
     let is_empty = transaction.receipts.is_empty();
     let packet = if is_empty { None } else { Some(transaction.packet(engine.max_packet)?) };
-    let back = jobs.iter().zip(&decided.verdicts).filter(|(_, verdict)| verdict.goes_back());
+    // All else is in the packet by now.
+    let Decided { verdicts, states, versions, .. } = decided;
+    let back = jobs.iter().zip(&verdicts).filter(|(_, verdict)| verdict.goes_back());
     line.bar_after(back.map(|(planned, _)| planned));
-    let (states, versions) = (std::mem::take(&mut decided.states), std::mem::take(&mut decided.versions));
-    let outcome = Arc::new(Outcome { states, versions });
     basis.add(&Basis { anchors, expected: Vec::new() });
-    Ok(Prepared { decided, outcome, footing, basis, transaction, packet })
+    Ok(Prepared { verdicts, outcome: Arc::new(Outcome { states, versions }), footing, basis, packet })
 }
 
 impl From<LockLost> for Failure {
@@ -271,34 +272,6 @@ impl From<Fallen> for Failure {
     fn from(_: Fallen) -> Self {
         Self::Fallen
     }
-}
-
-/// Sends the transaction. Everything that may take its time was done before the last look at the locks.
-async fn commit<D: Domain>(
-    engine: &Engine<D>,
-    connection: Connection,
-    transaction: &Transaction,
-    (packet, basis): (Packet, &Basis),
-    is_next: impl FnMut() + Send,
-) -> Result<Committed, Failure> {
-    let (started, known) = (Instant::now(), engine.newest.get());
-    let result = connection.commit(packet, basis, is_next).await;
-    let outcome = match &result {
-        Ok(_) => "ok",
-        Err(StoreError::Conflict(_)) => "conflict",
-        Err(_) => "error",
-    };
-    let events = &transaction.events;
-    engine.metrics.appended(outcome, started.elapsed(), events.len());
-    if let Ok(committed) = &result {
-        let mut counts: HashMap<&'static str, u64> = HashMap::new();
-        events.iter().for_each(|append| *counts.entry(append.event.event_type).or_default() += 1);
-        counts.into_iter().for_each(|(event_type, count)| engine.metrics.events(event_type, count));
-        // What this transaction adds says nothing of what the database had.
-        engine.note_head(known, committed.base);
-        engine.note_head(0, committed.base + events.len() as u64);
-    }
-    Ok(result?)
 }
 
 /// A job that the database refuses although it stands alone is dead; true when that is so now.

@@ -1,6 +1,6 @@
 //! States of recently used aggregates, as many as fit into a number of bytes, and the events that they rest on.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;

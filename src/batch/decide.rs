@@ -2,7 +2,7 @@
 //!
 //! A job is looked at in this order: receipt, `exp`, `at`, `expect`, decide.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::domain::{AggregateId, Domain, NewEvent, Rejection, States, Targets};
@@ -124,9 +124,9 @@ pub fn decide<D: Domain>(jobs: &[Planned<Job<D>>], known: Known<D>, now_ms: u64)
     let Known { receipts, states, versions, unreadable } = known;
     let decided =
         Decided { verdicts: Vec::with_capacity(jobs.len()), events: vec![], states, versions, read_only: vec![] };
-    let (settled, read, written) = (HashMap::new(), HashSet::new(), HashSet::new());
+    let (settled, read, written) = (HashMap::default(), HashSet::default(), HashSet::default());
     let mut deciding =
-        Deciding { decided, receipts, settled, unreadable, barred: HashSet::new(), read, written, now_ms };
+        Deciding { decided, receipts, settled, unreadable, barred: HashSet::default(), read, written, now_ms };
     for (index, planned) in jobs.iter().enumerate() {
         let verdict = deciding.verdict(index, planned);
         let with_receipt =
@@ -250,7 +250,7 @@ fn decide_one<D: Domain>(
         Ok(events) => events,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    let mut evolved: HashMap<AggregateId, D::State> = HashMap::new();
+    let mut evolved: HashMap<AggregateId, D::State> = HashMap::default();
     for NewEvent { aggregate, event } in &events {
         if !allowed.contains(aggregate) {
             return Err(aggregate.clone());

@@ -1,7 +1,7 @@
 //! What settled jobs are told, and what happens with their entries.
 
 use super::Back;
-use super::decide::{Decided, ID_REUSED, Verdict};
+use super::decide::{ID_REUSED, Verdict};
 use crate::domain::Domain;
 use crate::job::Job;
 use crate::metrics::OutcomeLabel;
@@ -52,9 +52,9 @@ pub enum Fate {
 pub(super) type End = Result<(OutcomeLabel, Told, Fate), Back>;
 
 /// The end of each job, now that its batch is durable.
-pub(super) fn ends<D: Domain>(jobs: &[Planned<Job<D>>], decided: &Decided<D>, committed: Committed) -> Vec<End> {
+pub(super) fn ends<D: Domain>(jobs: &[Planned<Job<D>>], verdicts: &[Verdict], committed: Committed) -> Vec<End> {
     let mut ends: Vec<End> = Vec::with_capacity(jobs.len());
-    for (planned, verdict) in jobs.iter().zip(&decided.verdicts) {
+    for (planned, verdict) in jobs.iter().zip(verdicts) {
         let end = match verdict {
             Verdict::Applied { count: 0, .. } => Ok(told(OutcomeLabel::Applied, None, None)),
             Verdict::Applied { first, count } => {

@@ -1,6 +1,6 @@
 //! The locks that batches in flight hold. A successor goes on under those of its predecessors, so that nobody comes in between.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::AggregateId;

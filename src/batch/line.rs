@@ -1,6 +1,6 @@
 //! A batch's place among those in flight: whom it succeeds, and when it may be succeeded.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::Arc;
 
 use super::load::Look;
@@ -8,7 +8,7 @@ use super::prospect::{Fallen, Openings, Outcome, Predecessors, Promise, Prospect
 use crate::domain::{AggregateId, Domain};
 use crate::job::Job;
 use crate::plan::{BatchId, Planned};
-use crate::store::{Basis, Transaction};
+use crate::store::{Basis, Packet};
 
 /// A batch's place among those in flight.
 pub(super) struct Line<'a, D: Domain> {
@@ -38,7 +38,7 @@ impl<'a, D: Domain> Line<'a, D> {
             return Ok((left, self.predecessors.basis()));
         }
         self.predecessors.stand().await?;
-        Ok((HashMap::new(), Basis::default()))
+        Ok((HashMap::default(), Basis::default()))
     }
 
     /// Nobody may come after jobs that go back, until they have gone back.
@@ -47,11 +47,11 @@ impl<'a, D: Domain> Line<'a, D> {
     }
 
     /// From now on the batch may be succeeded; `None` when it was so before, in an attempt that has failed.
-    pub fn open(&mut self, outcome: &Arc<Outcome<D>>, transaction: &Transaction, basis: &Basis) -> Option<Promise> {
+    pub fn open(&mut self, outcome: &Arc<Outcome<D>>, packet: &Packet, basis: &Basis) -> Option<Promise> {
         let openings = self.openings.take()?;
         // The transaction checks its own basis, so its last event proves that too.
-        let basis = match transaction.last() {
-            Some(last) => (Basis { expected: vec![last], ..Basis::default() }, true),
+        let basis = match &packet.last {
+            Some((last, _)) => (Basis { expected: vec![last.clone()], ..Basis::default() }, true),
             None => (basis.clone(), false),
         };
         Some(Promise::open(openings, self.batch, std::mem::take(&mut self.barred), outcome, basis))

@@ -1,6 +1,6 @@
 //! What a batch rests on: receipts, heads and states, from the database and from the cache of states.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::decide::Known;
@@ -45,7 +45,7 @@ pub(super) async fn load<D: Domain>(
         let (ids, asked) = match look {
             Look::AtUnknown if missing.is_empty() => {
                 let anchors = footing.anchors.clone();
-                let known = known(HashMap::new(), cached);
+                let known = known(HashMap::default(), cached);
                 return Ok(Loaded { known, footing, anchors, is_news: false });
             }
             Look::AtUnknown => (&[][..], &missing[..]),
@@ -77,7 +77,7 @@ fn known<D: Domain>(
 ) -> Known<D> {
     let versions = cached.iter().map(|(aggregate, (version, _))| (aggregate.clone(), *version)).collect();
     let states = cached.into_iter().map(|(aggregate, (_, state))| (aggregate, state)).collect();
-    Known { receipts, states, versions, unreadable: HashSet::new() }
+    Known { receipts, states, versions, unreadable: HashSet::default() }
 }
 
 /// Takes out of `cached` what is behind its head, or has none.
@@ -86,7 +86,7 @@ fn late<S: Default>(
     heads: HashMap<AggregateId, u64>,
     cached: &mut HashMap<AggregateId, (u64, S)>,
 ) -> HashMap<AggregateId, Late<S>> {
-    let mut late = HashMap::new();
+    let mut late = HashMap::default();
     for aggregate in asked {
         let head = heads.get(aggregate).copied().unwrap_or(0);
         if cached.get(aggregate).is_some_and(|(version, _)| *version == head) {
@@ -133,7 +133,7 @@ pub async fn load_sources<D: Domain>(engine: &Engine<D>, sources: &[AggregateId]
                 tracing::warn!(%error, "the aggregates of waiting jobs cannot be looked up; trying again");
             }
             tokio::time::sleep(RETRY).await;
-            HashMap::new()
+            HashMap::default()
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A batch's locks: one round for all of its aggregates, and the look at what is left of them before the commit.
 
-use std::collections::HashSet;
+use foldhash::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -117,7 +117,7 @@ fn part<D: Domain>(
     busy: &HashSet<&AggregateId>,
     unavailable: &HashSet<&AggregateId>,
 ) -> Parted<D> {
-    let mut barred: HashSet<AggregateId> = HashSet::new();
+    let mut barred: HashSet<AggregateId> = HashSet::default();
     let (mut going, mut back) = (Vec::with_capacity(jobs.len()), Vec::new());
     for planned in jobs {
         let why = if planned.aggregates.iter().any(|aggregate| unavailable.contains(aggregate)) {

@@ -1,7 +1,7 @@
 //! What a batch under way will come to if the database accepts it, and whether the database does. Its successors decide on the
 //! one while they wait for the other.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{mpsc, watch};
@@ -108,7 +108,7 @@ impl Promise {
         Self(sender)
     }
 
-    /// Only the batch's COMMIT is left.
+    /// The batch has the sequence row.
     pub fn is_next(&self) {
         self.0.send_replace(Word::IsNext);
     }
@@ -143,7 +143,7 @@ impl<D: Domain> Predecessors<D> {
     /// these are no news any more.
     pub fn outcome(&self, aggregates: &[AggregateId]) -> Option<HashMap<AggregateId, (u64, D::State)>> {
         let outcomes = self.0.iter().map(|prospect| prospect.outcome.upgrade()).collect::<Option<Vec<_>>>()?;
-        let mut left = HashMap::new();
+        let mut left = HashMap::default();
         for aggregate in aggregates {
             // One of them may have succeeded another.
             let versions = outcomes.iter().filter_map(|outcome| Some((*outcome.versions.get(aggregate)?, outcome)));

@@ -3,7 +3,7 @@
 //! Neither time nor memory grows with a history that has a snapshot. One that has none is read as a whole, once: on the way
 //! snapshots of it are stored, so that whatever interrupts the reading, the next one goes on from there.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::ops::RangeInclusive;
 
 use uuid::Uuid;
@@ -165,7 +165,7 @@ mod tests {
         /// and in order.
         #[test]
         fn pages_are_bounded_and_read_every_event_once(histories in prop::collection::vec((0..5000_u64, 0..5000_u64), 0..20)) {
-            let mut late: HashMap<AggregateId, Late<()>> = HashMap::new();
+            let mut late: HashMap<AggregateId, Late<()>> = HashMap::default();
             for (number, (version, missing)) in histories.iter().enumerate() {
                 let id = AggregateId::new("counter", number.to_string());
                 late.insert(id, Late::new(version + missing, *version, ()));

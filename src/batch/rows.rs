@@ -1,6 +1,6 @@
 //! What a decided batch writes.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::decide::{Decided, Verdict};
 use super::{Engine, snapshot};
@@ -37,7 +37,7 @@ pub(super) fn transaction<D: Domain>(
         let (job, fingerprint) = (planned.job.id, planned.job.fingerprint);
         transaction.receipts.push(Receipt { job, outcome: outcome.as_str(), reason, events, fingerprint });
     }
-    let mut by_aggregate: HashMap<&AggregateId, Vec<D::Event>> = HashMap::new();
+    let mut by_aggregate: HashMap<&AggregateId, Vec<D::Event>> = HashMap::default();
     for versioned in &decided.events {
         let (job, new) = (&jobs[versioned.job].job, &versioned.new);
         by_aggregate.entry(&new.aggregate).or_default().push(new.event.clone());

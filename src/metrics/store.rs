@@ -18,7 +18,7 @@ impl Metrics {
     }
 
     /// A transaction was sent and ended as `outcome`.
-    pub fn appended(&self, outcome: &'static str, elapsed: Duration, events: usize) {
+    pub fn appended(&self, outcome: &'static str, elapsed: Duration, events: u64) {
         self.record(&APPEND_DURATION, [("outcome", outcome)], elapsed.as_secs_f64());
         self.record(&APPEND_EVENTS, [], events as f64);
     }

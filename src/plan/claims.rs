@@ -1,6 +1,6 @@
 //! What batches in flight hold, by number: a look through thousands of waiting jobs compares numbers and no texts.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::domain::AggregateId;
 use crate::job::JobId;
@@ -42,13 +42,21 @@ struct Mark {
     /// Jobs that make it and wait, and one for each batch that holds it.
     users: usize,
     /// The batches that hold it, each the successor of the one before it.
-    holders: Vec<BatchId>,
+    holders: Vec<Holder>,
     /// Its holder may be succeeded, but not here.
     shut: bool,
     /// The look in which an older job was passed over that makes it.
     barred: u64,
     /// The look in which it was counted.
     counted: u64,
+}
+
+/// A batch that holds a claim. It may be heard to have ended before its predecessor is; until then it stands in the way of those
+/// who would go by what the predecessor leaves.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    batch: BatchId,
+    has_ended: bool,
 }
 
 /// What a claim was when a batch took it.
@@ -92,13 +100,13 @@ impl Claims {
     /// A waiting job that makes this claim begins to run in `batch`.
     pub fn start(&mut self, number: Number, batch: BatchId) -> Start {
         let mark = &mut self.marks[number.0];
-        let last = mark.holders.last().copied();
+        let last = mark.holders.last().map(|holder| holder.batch);
         if last == Some(batch) {
             // The batch uses it in the place of the first job.
             self.leave(number);
             return Start::Again;
         }
-        mark.holders.push(batch);
+        mark.holders.push(Holder { batch, has_ended: false });
         self.in_flight += 1;
         last.map_or(Start::Free, Start::After)
     }
@@ -107,12 +115,15 @@ impl Claims {
     pub fn end(&mut self, claim: &Claim, batch: BatchId) -> bool {
         let Some(number) = self.numbers.get(claim).copied() else { return false };
         let mark = &mut self.marks[number.0];
-        let Some(place) = mark.holders.iter().position(|holder| *holder == batch) else { return false };
-        mark.holders.remove(place);
+        let is_it = |holder: &&mut Holder| holder.batch == batch && !holder.has_ended;
+        let Some(holder) = mark.holders.iter_mut().find(is_it) else { return false };
+        holder.has_ended = true;
+        let ended = mark.holders.iter().take_while(|holder| holder.has_ended).count();
+        mark.holders.drain(..ended);
         let is_free = mark.holders.is_empty();
         mark.shut &= !is_free;
-        self.in_flight -= 1;
-        self.leave(number);
+        self.in_flight -= ended;
+        (0..ended).for_each(|_| self.leave(number));
         is_free
     }
 
@@ -149,7 +160,7 @@ impl Claims {
     /// Whether each of these is free, or in flight in a batch that may be succeeded, and none is barred.
     pub fn are_open(&self, numbers: &[Number]) -> bool {
         self.marks_of(numbers).all(|mark| {
-            let is_open = mark.holders.last().is_none_or(|holder| !mark.shut && self.open.contains(holder));
+            let is_open = mark.holders.last().is_none_or(|last| !mark.shut && self.open.contains(&last.batch));
             is_open && mark.barred != self.look
         })
     }
@@ -222,6 +233,23 @@ mod tests {
         claims.close(batch);
         let waits = claims.enter(claim("b"));
         assert!(claims.end(&claim("b"), batch) && claims.are_open(&[waits]), "it was shut until its batch ended");
+    }
+
+    #[test]
+    fn what_a_successor_held_is_not_free_while_its_predecessor_is_not_heard_of() {
+        let mut claims = Claims::default();
+        let [a, again, waits] = ["a"; 3].map(|id| claims.enter(claim(id)));
+        let [batch, next] = [BatchId(0), BatchId(1)];
+        claims.look();
+        claims.start(a, batch);
+        claims.open(batch, []);
+        claims.start(again, next);
+        claims.open(next, []);
+        assert!(!claims.end(&claim("a"), next));
+        claims.close(next);
+        assert!(!claims.are_open(&[waits]), "the predecessor leaves less than its successor has written");
+        assert!(!claims.end(&claim("a"), next), "it ends once");
+        assert!(claims.end(&claim("a"), batch) && claims.are_free(&[waits]) && claims.none_in_flight());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! aggregates that have been kept for long rest at once, since a job of several aggregates needs all of them, and so that
 //! another daemon finds them all free.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::domain::AggregateId;
@@ -102,7 +102,7 @@ pub(super) struct Tenures {
 
 impl Tenures {
     pub fn new(terms: Terms) -> Self {
-        Self { terms, tenures: HashMap::new(), resting: HashMap::new(), retry: None, swept: None }
+        Self { terms, tenures: HashMap::default(), resting: HashMap::default(), retry: None, swept: None }
     }
 
     /// Forgets what does not matter any more.

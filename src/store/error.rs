@@ -59,11 +59,13 @@ pub enum Repeat {
     LockWait,
     /// 1020, MariaDB.
     Snapshot,
+    /// Somebody else has written, so the events come at other positions than was foreseen.
+    Position,
 }
 
 impl Repeat {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 3] = [Self::Deadlock, Self::LockWait, Self::Snapshot];
+    pub const ALL: [Self; 4] = [Self::Deadlock, Self::LockWait, Self::Snapshot, Self::Position];
 
     /// The reason as a label.
     pub fn as_str(self) -> &'static str {
@@ -71,6 +73,7 @@ impl Repeat {
             Self::Deadlock => "deadlock",
             Self::LockWait => "lock_wait",
             Self::Snapshot => "snapshot",
+            Self::Position => "position",
         }
     }
 }
@@ -129,6 +132,7 @@ impl StoreError {
             1062 if message.contains("uq_events_version") => Self::Conflict(Conflict::Version),
             1062 if message.contains("PRIMARY") => Self::Conflict(Conflict::Receipt),
             1048 if message.contains("'unchanged'") => Self::Conflict(Conflict::Head),
+            1048 if message.contains("'position'") => Self::Repeat(Repeat::Position),
             1213 => Self::Repeat(Repeat::Deadlock),
             1205 => Self::Repeat(Repeat::LockWait),
             1020 => Self::Repeat(Repeat::Snapshot),
@@ -157,6 +161,7 @@ mod tests {
         assert_eq!(told(1062, "23000", mariadb), "Conflict(Version)");
         assert_eq!(told(1062, "23000", "Duplicate entry 'x' for key 'receipts.PRIMARY'"), "Conflict(Receipt)");
         assert_eq!(told(1048, "23000", "Column 'unchanged' cannot be null"), "Conflict(Head)");
+        assert_eq!(told(1048, "23000", "Column 'position' cannot be null"), "Repeat(Position)");
         assert_eq!(told(1213, "40001", ""), "Repeat(Deadlock)");
         assert_eq!(told(1205, "HY000", ""), "Repeat(LockWait)");
         assert!(told(1048, "23000", "Column 'name' cannot be null").starts_with("Data"));

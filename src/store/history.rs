@@ -112,7 +112,7 @@ impl Store {
     pub async fn keep(&self, snapshot: &Snapshot, max_packet: u64) -> Result<(), StoreError> {
         let mut sql = Sql::new();
         write(std::slice::from_ref(snapshot), &mut sql);
-        if super::commit::fits(&sql, max_packet) {
+        if super::packet::fits(sql.len(), max_packet) {
             self.rows(sql.into_string(), false).await?;
         }
         Ok(())

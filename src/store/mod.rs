@@ -11,6 +11,7 @@ mod commit;
 mod error;
 mod history;
 mod migrate;
+mod packet;
 mod prune;
 mod read;
 pub mod sql;
@@ -26,10 +27,11 @@ use sqlx::{ConnectOptions, Connection as _, Executor, MySql, MySqlConnection, Ro
 use crate::metrics::Metrics;
 
 pub use audit::StoredSnapshot;
-pub use commit::{Append, Basis, Committed, Expected, Packet, Receipt, Transaction};
+pub use commit::{Append, Receipt, Transaction};
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use history::{Past, Snapshot};
 pub use migrate::{MigrateError, SchemaState};
+pub use packet::{Basis, Committed, Expected, Packet};
 pub use prune::ReceiptPage;
 pub use read::{Anchor, Ground, Recorded, StoredReceipt};
 
@@ -43,6 +45,9 @@ const LOCK_WAIT_SECONDS: u32 = 2;
 /// The same for whoever holds the sequence row. It is shorter, so that one that waits in vain for somebody else gives the row
 /// up while those behind it still wait for it, and not at the moment in which they all give up.
 const HOLDER_WAIT_SECONDS: u32 = 1;
+
+/// A connection that has answered so lately is believed to answer again.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Strict, so that the server refuses what does not fit, rather than cutting it to size.
 const SQL_MODE: &str =
@@ -75,6 +80,16 @@ impl Store {
             .acquire_timeout(limit)
             .after_connect(|connection, _| {
                 Box::pin(async move { connection.execute(session().as_str()).await.map(drop) })
+            })
+            // Otherwise it asks each connection whether it is alive before each use, which takes a round trip.
+            .test_before_acquire(false)
+            .before_acquire(|connection, lent| {
+                Box::pin(async move {
+                    if lent.idle_for > FRESH {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
             })
             .connect_lazy_with(options);
         Ok(Self { pool, limit, metrics: None })
@@ -123,7 +138,7 @@ impl Store {
         statements: impl Into<String>,
         committing: bool,
     ) -> Result<Vec<MySqlRow>, StoreError> {
-        self.connection().await?.rows(statements.into(), committing, || {}).await
+        self.connection().await?.rows(statements.into(), committing, |_| {}).await
     }
 }
 
@@ -150,6 +165,10 @@ impl Lent {
     }
 
     fn give_back(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            // Otherwise each connection keeps as much memory as its largest packet took.
+            connection.shrink_buffers();
+        }
         self.connection = None;
     }
 }
@@ -164,15 +183,15 @@ impl Drop for Lent {
 
 impl Connection {
     /// Sends `statements` as one packet and collects the rows. When the time limit passes, the connection is closed, never
-    /// reused: what it was doing may still happen, so for a commit the outcome is unknown. `seen` is called at each row as it
+    /// reused: what it was doing may still happen, so for a commit the outcome is unknown. `seen` gets each row as it
     /// comes.
     async fn rows(
         mut self,
         statements: String,
         committing: bool,
-        mut seen: impl FnMut() + Send,
+        mut seen: impl FnMut(&MySqlRow) + Send,
     ) -> Result<Vec<MySqlRow>, StoreError> {
-        let collected = self.lent.get()?.fetch(statements.as_str()).inspect_ok(|_| seen()).try_collect();
+        let collected = self.lent.get()?.fetch(statements.as_str()).inspect_ok(|row| seen(row)).try_collect();
         match tokio::time::timeout(self.limit, collected).await {
             Ok(Ok(rows)) => {
                 self.lent.give_back();

@@ -1,6 +1,8 @@
 //! What a batch reads first, receipts and heads; and the log as others read it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use foldhash::HashMap;
 
 use super::sql::{JSON_ID, Sql};
 use super::{Store, StoreError, column};

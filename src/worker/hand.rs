@@ -1,6 +1,6 @@
 //! Which entries this process has in hand, and how many more it may take: in number, and about in bytes.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};

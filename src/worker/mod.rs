@@ -7,7 +7,9 @@ mod reading;
 mod settle;
 mod start;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use foldhash::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -99,7 +101,7 @@ impl<D: Domain> Dispatcher<D> {
             spans,
             plan: Plan::new(settings.terms),
             running: JoinSet::new(),
-            prospects: HashMap::new(),
+            prospects: HashMap::default(),
             openings: mpsc::unbounded_channel(),
             settling: JoinSet::new(),
             resolving: JoinSet::new(),
@@ -176,7 +178,7 @@ impl<D: Domain> Dispatcher<D> {
         if !self.resolving.is_empty() {
             return;
         }
-        let (mut cached, mut missing) = (HashMap::new(), Vec::new());
+        let (mut cached, mut missing) = (HashMap::default(), Vec::new());
         for (_, _, source) in self.plan.resolvable() {
             match self.engine.cache.get(source) {
                 Some((_, state)) => drop(cached.insert(source.clone(), state)),

@@ -1,6 +1,6 @@
 //! What a batch is decided as, without servers: which jobs go back, and whom they keep from overtaking them.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use lockkeeper::batch::{Known, Verdict, decide};
 use lockkeeper::domain::shop::{Shop, State};
@@ -38,7 +38,7 @@ fn known(order: &AggregateId, items: &[&AggregateId]) -> Known<Shop> {
     happened(items[0], "item.stock_reserved", r#"{"order_id":"o","quantity":1}"#);
     let line = r#"{"item_id":"pen","quantity":1,"price":"1.000","is_tax_free":false}"#;
     happened(order, "order.placed", &format!(r#"{{"member_id":1,"total_price":"1.000","lines":[{line}]}}"#));
-    Known { receipts: HashMap::new(), states, versions, unreadable: HashSet::new() }
+    Known { receipts: HashMap::default(), states, versions, unreadable: HashSet::default() }
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn an_unreadable_aggregate_keeps_its_jobs_and_those_behind_them_back() {
         planned("order.place", "p", both, &[&p, &pen, &ink], 1),
         planned("item.restock", "ink", r#"{"quantity":1}"#, &[&ink], 2),
     ];
-    let known = Known { unreadable: HashSet::from([pen.clone()]), ..known(&o, &[&pen, &ink]) };
+    let known = Known { unreadable: HashSet::from_iter([pen.clone()]), ..known(&o, &[&pen, &ink]) };
     assert_eq!(decide(&jobs, known, 1).verdicts, [Verdict::Unreadable, Verdict::Again]);
 }
 
@@ -90,7 +90,7 @@ fn a_receipt_is_looked_at_before_everything_else_and_an_id_is_good_for_one_job()
         fingerprint: jobs[4].job.fingerprint,
         recorded_at: String::new(),
     };
-    let known = Known { receipts: HashMap::from([(jobs[4].job.id, receipt.clone())]), ..known(&o, &[&pen]) };
+    let known = Known { receipts: HashMap::from_iter([(jobs[4].job.id, receipt.clone())]), ..known(&o, &[&pen]) };
     let verdicts = decide(&jobs, known, 1).verdicts;
     let applied = |first| Verdict::Applied { first, count: 1 };
     assert_eq!(verdicts, [applied(0), Verdict::Repeats(0), applied(1), Verdict::IdReused, Verdict::Duplicate(receipt)]);

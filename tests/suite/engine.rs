@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lockkeeper::batch::{self, BrokerClock, Cache, Deciding, Ended, Engine, Incidents, Keyring, Newest, Trust};
+use lockkeeper::batch::{
+    self, BrokerClock, Cache, Deciding, Ended, Engine, Forecast, Incidents, Keyring, Newest, Trust,
+};
 use lockkeeper::domain::{
     AggregateId, Domain, EncodedEvent, Malformed, NewEvent, Rejection, States, Targets, Undecodable,
 };
@@ -131,6 +133,7 @@ async fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'st
         deciding: Deciding::default(),
         newest: Newest::default(),
         trust: Trust::default(),
+        forecast: Forecast::default(),
     }
 }
 
@@ -173,11 +176,14 @@ async fn run(engine: &Engine<Counter>, jobs: Vec<Planned<Job<Counter>>>) -> Ende
 
 /// How many batches rested on something that was believed and was not so.
 fn decided_in_vain(engine: &Engine<Counter>) -> u64 {
+    retries(engine, "decided_in_vain")
+}
+
+/// How many transactions were repeated for this reason.
+fn retries(engine: &Engine<Counter>, reason: &str) -> u64 {
+    let series = format!(r#"lockkeeper_store_transaction_retries_total{{reason="{reason}"}} "#);
     let text = engine.metrics.render();
-    let line = text.lines().find_map(|line| {
-        line.strip_prefix(r#"lockkeeper_store_transaction_retries_total{reason="decided_in_vain"} "#)?.parse().ok()
-    });
-    line.unwrap_or(0)
+    text.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok()).unwrap_or(0)
 }
 
 fn outcomes(ended: &Ended<Counter>) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! Given these events, when this job comes, then that: the rules of the shop in the words of its log.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::{Event, Shop, State};
 use crate::domain::{AggregateId, Domain, NewEvent, States, Targets};

@@ -1,6 +1,6 @@
 //! Whatever comes and ends in whatever order.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use proptest::prelude::*;
 
@@ -78,7 +78,7 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let (plan, in_flight, open) = (Plan::new(TERMS), Vec::new(), Vec::new());
-        Self { plan, now: Instant::now(), touches: HashMap::new(), in_flight, open, next_name: 0 }
+        Self { plan, now: Instant::now(), touches: HashMap::default(), in_flight, open, next_name: 0 }
     }
 
     fn apply(&mut self, step: Step) -> Result<(), TestCaseError> {

@@ -33,6 +33,13 @@ async fn hold_sequence(world: &World) -> MySqlConnection {
     holder
 }
 
+/// How many transactions have been sent and wait for the sequence row.
+async fn under_way(world: &World) -> i64 {
+    let ask = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND command = 'Query' AND \
+               info LIKE '%event_sequence%' AND id <> CONNECTION_ID()";
+    sqlx::query_scalar(ask).fetch_one(&mut world.sql().await).await.expect("the server tells")
+}
+
 async fn connected(engine: Engine<Counter>) -> Arc<Engine<Counter>> {
     eventually("the lock node is connected", async || engine.locks.nodes()[0].is_up().then_some(())).await;
     Arc::new(engine)
@@ -147,10 +154,40 @@ async fn a_successor_of_rejections_waits_for_their_receipts() {
     let row = hold_sequence(&world).await;
     let (first, mut openings) = start(&engine, vec![planned("counter.add", &key, "99", 1)], Vec::new());
     let Opening { prospect, .. } = opened(&mut openings).await;
+    eventually("the first one waits for the row", async || (under_way(&world).await == 1).then_some(())).await;
     let (second, mut after) = start(&engine, vec![planned("counter.add", &key, "1", 2)], vec![prospect]);
-    let early = tokio::time::timeout(Duration::from_millis(200), after.recv()).await;
-    assert!(early.is_err(), "a transaction without events leaves nothing by which the next one could know of it");
+    opened(&mut after).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let sent = under_way(&world).await;
+    assert_eq!(sent, 1, "a transaction without events leaves nothing by which the next one could know of it");
     drop(row);
     assert_eq!(outcomes(&first.await.expect("no panic")), ["rejected: too_much"]);
     assert_eq!(outcomes(&second.await.expect("no panic")), ["applied"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_whose_positions_somebody_else_has_taken_is_sent_again_as_it_is() {
+    let world = World::new().await;
+    let (key, other, database) = (world.id("c"), world.id("d"), world.database.clone());
+    let (decisions, name) = (Arc::new(AtomicUsize::new(0)), other.clone());
+    let seen = decisions.clone();
+    let act = move |time, _: &mut Sql| {
+        seen.fetch_add(1, Ordering::SeqCst);
+        if time == 1 {
+            write_aside(&database, &name, 1, 7);
+        }
+    };
+    let engine = connected(mindful(&world, act).await).await;
+    for turn in 1..4 {
+        let jobs = vec![planned("counter.add", &key, "1", turn), planned("counter.add", &key, "2", turn)];
+        let ended = run(&engine, jobs).await;
+        let positions: Vec<_> = ended.settled.iter().map(|settled| settled.told.positions).collect();
+        let first = if turn == 1 { 1 } else { 2 * turn };
+        assert_eq!(positions, [Some((first, first)), Some((first + 1, first + 1))], "in batch {turn}");
+    }
+    assert_eq!(versions(&world, &key).await, [1, 2, 3, 4, 5, 6]);
+    let positions: Vec<_> = world.history("counter", &key).await.iter().map(|event| event.position).collect();
+    assert_eq!(positions, [1, 2, 4, 5, 6, 7], "3 is the other's");
+    assert_eq!(decisions.load(Ordering::SeqCst), 3, "nothing was wrong with what was decided");
+    assert_eq!((retries(&engine, "position"), decided_in_vain(&engine)), (1, 0));
 }

@@ -174,7 +174,7 @@ pub fn item(number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{HashMap, HashSet};
+    use foldhash::{HashMap, HashSet};
 
     use super::*;
     use crate::domain::shop::Shop;
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn every_job_is_applied_with_as_many_events_as_its_scenario_says() {
-        let mut states: HashMap<AggregateId, _> = HashMap::new();
+        let mut states: HashMap<AggregateId, _> = HashMap::default();
         let mut run = |job: &Job| {
             let command = Shop::command(job.job_type, &job.key, 1, &job.data).unwrap();
             let events = Shop::decide(&command, &States::new(&states)).unwrap();
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn the_scenarios_differ_in_how_often_they_take_an_item() {
         let taken = |scenario| {
-            let mut counts: HashMap<String, usize> = HashMap::new();
+            let mut counts: HashMap<String, usize> = HashMap::default();
             Backlog::new(scenario)
                 .first(10_000)
                 .iter()

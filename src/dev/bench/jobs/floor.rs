@@ -3,7 +3,7 @@
 //! At the same rate as the contenders of `latency`, by the daemon's own lock library and its own store. One follows the
 //! other, each timed from its own start, so that no queue is part of it.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,8 @@ struct Shelf {
 impl Shelf {
     /// After these jobs.
     fn after(jobs: &[Job]) -> anyhow::Result<Shelf> {
-        let mut shelf = Shelf { states: HashMap::new(), versions: HashMap::new(), projections: projection::shop() };
+        let mut shelf =
+            Shelf { states: HashMap::default(), versions: HashMap::default(), projections: projection::shop() };
         jobs.iter().try_for_each(|job| shelf.run(job).map(drop))?;
         Ok(shelf)
     }
@@ -136,7 +137,7 @@ async fn once(
     let started = Instant::now();
     let acquisition = redlock.acquire(&[key]).await;
     ensure!(acquisition.results.iter().all(|result| *result == KeyResult::Granted), "a free lock is refused");
-    connection.commit(packet, &Basis::default(), || {}).await?;
+    connection.commit(&packet, &Basis::default(), None, |_| {}).await?;
     let time = started.elapsed();
     redlock.release(acquisition.lease);
     Ok(time)

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use clap::Parser;
 use indicatif::ProgressBar;
@@ -40,7 +40,7 @@ fn tables_that_the_items_do_not_fit_into_are_refused_by_name() {
 
 /// The events that the domain itself writes for an item: type, schema version and payload of each.
 fn history(number: u64, count: usize) -> Vec<(String, u16, Vec<u8>)> {
-    let mut states: HashMap<AggregateId, State> = HashMap::new();
+    let mut states: HashMap<AggregateId, State> = HashMap::default();
     let register = serde_json::json!({
         "name": format!("Item {number}"), "supply_price": format!("{}.{:03}", 1 + number % 9, number * 37 % 1000),
         "vat": "0.100", "is_tax_free": number.is_multiple_of(5), "stock": STOCK, "member_id": 1
