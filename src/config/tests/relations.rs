@@ -63,7 +63,7 @@ fn capacities_fit_together() {
         "LOCKKEEPER_BATCH_MAX_JOBS",
         "5000",
         "stream.prefetch (from the default): must be at least \
-        batch.max_jobs, which is 5000, or no batch is ever full; not 4096",
+        batch.max_jobs, which is 5000, or no batch is ever full; not 3072",
     );
     assert_problem(
         "LOCKKEEPER_BATCH_IN_FLIGHT",
