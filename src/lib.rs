@@ -20,7 +20,9 @@
 //! only such as have decided already: then it goes by what they will come to.
 //! [`batch::run`] locks the batch's aggregates in one round, has the broker count the start of jobs that were claimed, reads
 //! receipts, heads and states, decides every job in memory with [`batch::decide`], and commits read models, receipts and
-//! events in one packet, which the database refuses unless the batches that it goes by are in the log. Then the broker is told: reply, acknowledge and delete, or dead-letter.
+//! events in one packet, which the database refuses unless the batches that it goes by are in the log. It is sent when those
+//! hold the sequence row, so that the database has one transaction after the other without asking for it. Then the broker is
+//! told: reply, acknowledge and delete, or dead-letter.
 //!
 //! # Invariants
 //!
@@ -36,8 +38,8 @@
 //! 6. [`domain`] imports no I/O, no clock, no randomness.
 //!
 //! Each has a test that notices: 1 `load` and `recovery` (kills, also between COMMIT and acknowledge), 2 `engine` (a second
-//! writer in between, a log that lost its end) and `load` (a frozen holder), 3 and 4 the audit in [`dev::audit`] after every load, 5 `load` (every order
-//! of four jobs) and the property of [`plan`], 6 `layers`; all in `tests/suite`.
+//! writer in between, a log that lost its end) and `load` (a frozen holder), 3 and 4 the audit in [`dev::audit`] after every
+//! load, 5 `load` (every order of four jobs) and the property of [`plan`], 6 `layers`; all in `tests/suite`.
 //!
 //! # A domain of your own
 //!
