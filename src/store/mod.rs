@@ -46,9 +46,6 @@ const LOCK_WAIT_SECONDS: u32 = 2;
 /// up while those behind it still wait for it, and not at the moment in which they all give up.
 const HOLDER_WAIT_SECONDS: u32 = 1;
 
-/// A connection that has answered so lately is believed to answer again.
-const FRESH: Duration = Duration::from_secs(1);
-
 /// Strict, so that the server refuses what does not fit, rather than cutting it to size.
 const SQL_MODE: &str =
     "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION";
@@ -80,16 +77,6 @@ impl Store {
             .acquire_timeout(limit)
             .after_connect(|connection, _| {
                 Box::pin(async move { connection.execute(session().as_str()).await.map(drop) })
-            })
-            // Otherwise it asks each connection whether it is alive before each use, which takes a round trip.
-            .test_before_acquire(false)
-            .before_acquire(|connection, lent| {
-                Box::pin(async move {
-                    if lent.idle_for > FRESH {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
             })
             .connect_lazy_with(options);
         Ok(Self { pool, limit, metrics: None })
