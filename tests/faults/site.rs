@@ -271,8 +271,8 @@ impl Site {
     /// Proves the invariants, once the load has stopped and everything is done.
     pub async fn verify(&mut self) {
         self.settle().await;
-        let dead: usize = self.world.redis_do(&["XLEN", &format!("{}:dead", self.world.stream)]).await;
-        assert_eq!(dead, self.dead, "I1: dead letters");
+        let letters = self.world.entries(&format!("{}:dead", self.world.stream)).await;
+        assert_eq!(letters.len(), self.dead, "I1: dead letters: {:?}", letters.iter().take(3).collect::<Vec<_>>());
         let audit = audit(&self.world.store, Some(&self.pushed.ids())).await.expect("the database is audited");
         assert!(audit.passed(), "I1 to I5:\n{audit}");
         self.verify_outputs().await;
