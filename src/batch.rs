@@ -23,10 +23,10 @@ mod rows;
 mod snapshot;
 mod starts;
 mod trust;
-
-use foldhash::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use foldhash::HashSet;
 
 use commit::commit;
 use ending::{End, ends, settle};

@@ -1,8 +1,7 @@
 //! States of recently used aggregates, as many as fit into a number of bytes, and the events that they rest on.
-
-use foldhash::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use foldhash::HashMap;
 use lru::LruCache;
 
 use crate::domain::{AggregateId, Domain};

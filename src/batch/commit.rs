@@ -51,7 +51,7 @@ async fn send<D: Domain>(
         }
         Err(StoreError::Repeat(Repeat::Position)) => {
             foreseen.wrong();
-            "error"
+            "conflict"
         }
         Err(StoreError::Conflict(_)) => "conflict",
         Err(_) => "error",

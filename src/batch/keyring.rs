@@ -1,7 +1,7 @@
 //! The locks that batches in flight hold. A successor goes on under those of its predecessors, so that nobody comes in between.
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::AggregateId;
 use crate::lock::Held;

@@ -1,7 +1,7 @@
 //! A batch's place among those in flight: whom it succeeds, and when it may be succeeded.
+use std::sync::Arc;
 
 use foldhash::HashMap;
-use std::sync::Arc;
 
 use super::load::Look;
 use super::prospect::{Fallen, Openings, Outcome, Predecessors, Promise, Prospect};

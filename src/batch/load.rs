@@ -1,7 +1,7 @@
 //! What a batch rests on: receipts, heads and states, from the database and from the cache of states.
+use std::time::Duration;
 
 use foldhash::{HashMap, HashSet};
-use std::time::Duration;
 
 use super::decide::Known;
 use super::replay::{Late, replay};

@@ -1,8 +1,8 @@
 //! A batch's locks: one round for all of its aggregates, and the look at what is left of them before the commit.
-
-use foldhash::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use foldhash::HashSet;
 
 use super::keyring::{Keyring, lock_key};
 use super::{Back, Engine};

@@ -1,9 +1,8 @@
 //! What a batch under way will come to if the database accepts it, and whether the database does. Its successors decide on the
 //! one while they wait for the other.
-
-use foldhash::HashMap;
 use std::sync::{Arc, Weak};
 
+use foldhash::HashMap;
 use tokio::sync::{mpsc, watch};
 
 use crate::domain::{AggregateId, Domain};

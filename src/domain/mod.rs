@@ -6,12 +6,11 @@
 pub mod item;
 pub mod order;
 pub mod shop;
-
-use foldhash::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

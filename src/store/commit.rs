@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::packet::{Draft, Packet};
+use super::packet::{Draft, Packet, fits};
 use super::sql::{JSON_ID, Sql};
 use super::{IDLE_IN_TRANSACTION_SECONDS, LOCK_WAIT_SECONDS, Snapshot, StoreError, history};
 use crate::domain::{AggregateId, EncodedEvent};
@@ -72,11 +72,11 @@ impl Transaction {
     /// connection, and the server's answer would be that it is gone.
     pub fn packet(&self, max_packet: u64) -> Result<Packet, StoreError> {
         let mut draft = self.draft(&self.snapshots);
-        if !draft.fits(max_packet) && !self.snapshots.is_empty() {
+        if !fits(draft.size(), max_packet) && !self.snapshots.is_empty() {
             draft = self.draft(&[]);
         }
-        if !draft.fits(max_packet) {
-            let bytes = draft.sql.len();
+        if !fits(draft.size(), max_packet) {
+            let bytes = draft.size();
             return Err(StoreError::Data(format!("{bytes} bytes of statements exceed max_allowed_packet")));
         }
         Ok(draft.packet(&self.events))
@@ -96,10 +96,8 @@ impl Transaction {
         draft.sql.raw(" AS UNSIGNED); ");
         self.write_receipts(&mut draft);
         self.write_events(&mut draft);
-        draft
-            .sql
-            .raw("COMMIT; SET SESSION wait_timeout = DEFAULT, innodb_lock_wait_timeout = ")
-            .number(LOCK_WAIT_SECONDS);
+        draft.sql.raw("COMMIT; ");
+        draft.sql.raw("SET SESSION wait_timeout = DEFAULT, innodb_lock_wait_timeout = ").number(LOCK_WAIT_SECONDS);
         draft
     }
 

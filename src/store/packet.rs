@@ -101,10 +101,9 @@ impl Draft {
         self.sql.raw("; ");
     }
 
-    /// Whether it stays below the server's limit.
-    pub fn fits(&self, max_packet: u64) -> bool {
-        // No position is longer than the largest number.
-        fits(self.sql.len() + 20 * self.gaps.len(), max_packet)
+    /// About how many bytes it will have, and not fewer but for the checks: no position is longer than the largest number.
+    pub fn size(&self) -> usize {
+        self.sql.len() + 20 * self.gaps.len()
     }
 
     /// The packet of a transaction with these events.

@@ -1,8 +1,7 @@
 //! Which entries this process has in hand, and how many more it may take: in number, and about in bytes.
-
-use foldhash::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::HashMap;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::job::{Entry, EntryId};

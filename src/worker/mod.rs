@@ -8,12 +8,11 @@ mod settle;
 mod start;
 
 use std::collections::BTreeMap;
-
-use foldhash::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use foldhash::HashMap;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 

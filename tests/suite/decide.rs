@@ -1,7 +1,6 @@
 //! What a batch is decided as, without servers: which jobs go back, and whom they keep from overtaking them.
 
 use foldhash::{HashMap, HashSet};
-
 use lockkeeper::batch::{Known, Verdict, decide};
 use lockkeeper::domain::shop::{Shop, State};
 use lockkeeper::domain::{AggregateId, Domain};

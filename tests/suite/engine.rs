@@ -1,6 +1,7 @@
 //! The engine with a domain of ten lines: what happens when somebody else writes in between, when the database refuses, and
 //! when the domain panics.
 
+mod counter;
 mod leases;
 mod starts;
 mod succession;
@@ -12,9 +13,7 @@ use std::time::Duration;
 use lockkeeper::batch::{
     self, BrokerClock, Cache, Deciding, Ended, Engine, Forecast, Incidents, Keyring, Newest, Trust,
 };
-use lockkeeper::domain::{
-    AggregateId, Domain, EncodedEvent, Malformed, NewEvent, Rejection, States, Targets, Undecodable,
-};
+use lockkeeper::domain::{AggregateId, Domain};
 use lockkeeper::job::{self, Entry, EntryId, Job, JobId};
 use lockkeeper::lock::{NodeAddress, Redlock, Settings};
 use lockkeeper::metrics::Metrics;
@@ -24,73 +23,10 @@ use lockkeeper::store::sql::Sql;
 use sqlx::{Connection, MySqlConnection};
 use tokio::sync::mpsc;
 
+use counter::Counter;
+
 use crate::hold::consumer;
 use crate::world::World;
-
-/// Counts up to a limit.
-struct Counter;
-
-impl Domain for Counter {
-    type Command = (AggregateId, u64);
-    type Event = u64;
-    type State = u64;
-
-    const STATE_SCHEMA: u16 = 1;
-    const AGGREGATES: &'static [&'static str] = &["counter"];
-    const JOBS: &'static [&'static str] = &["counter.add", "counter.panic"];
-    const EVENTS: &'static [&'static str] = &["counter.added"];
-    const REJECTIONS: &'static [&'static str] = &["too_much"];
-
-    fn subject(_: &str) -> Option<&'static str> {
-        Some("counter")
-    }
-
-    fn command(job_type: &str, key: &str, _: u16, data: &str) -> Result<Self::Command, Malformed> {
-        let by = if job_type == "counter.panic" {
-            u64::MAX
-        } else {
-            data.parse().map_err(|_| Malformed::new("data", "is no number"))?
-        };
-        Ok((AggregateId::new("counter", key), by))
-    }
-
-    fn targets(command: &Self::Command) -> Targets {
-        Targets::Known(vec![command.0.clone()])
-    }
-
-    fn resolve(command: &Self::Command, _: &u64) -> Vec<AggregateId> {
-        vec![command.0.clone()]
-    }
-
-    fn decide((counter, by): &Self::Command, states: &States<'_, u64>) -> Result<Vec<NewEvent<u64>>, Rejection> {
-        assert!(*by != u64::MAX, "a bug in the domain");
-        match states.get(counter) + by {
-            11.. => Err(Rejection("too_much")),
-            _ => Ok(vec![NewEvent { aggregate: counter.clone(), event: *by }]),
-        }
-    }
-
-    fn evolve(state: &mut u64, event: &u64) {
-        // A negative number of the second writer takes everything back.
-        *state = if *event == 0 { 0 } else { *state + event };
-    }
-
-    fn weight(_: &u64) -> usize {
-        0
-    }
-
-    fn encode(event: &u64) -> EncodedEvent {
-        EncodedEvent { event_type: "counter.added", schema_version: 1, payload: event.to_string() }
-    }
-
-    fn decode(event_type: &str, schema_version: u16, payload: &[u8]) -> Result<u64, Undecodable> {
-        std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok()).ok_or_else(|| Undecodable {
-            event_type: event_type.to_owned(),
-            schema_version,
-            problem: "no number".to_owned(),
-        })
-    }
-}
 
 /// Runs between decision and commit, which is when projections are asked for their statements: here a second writer gets
 /// its chance, or a statement is added that the database refuses.

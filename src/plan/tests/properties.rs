@@ -1,7 +1,6 @@
 //! Whatever comes and ends in whatever order.
 
 use foldhash::HashMap;
-
 use proptest::prelude::*;
 
 use super::*;

@@ -2,12 +2,11 @@
 //!
 //! At the same rate as the contenders of `latency`, by the daemon's own lock library and its own store. One follows the
 //! other, each timed from its own start, so that no queue is part of it.
-
-use foldhash::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use foldhash::HashMap;
 use serde_json::json;
 use tokio::time::{sleep, sleep_until};
 

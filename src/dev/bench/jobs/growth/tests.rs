@@ -1,6 +1,5 @@
-use foldhash::HashMap;
-
 use clap::Parser;
+use foldhash::HashMap;
 use indicatif::ProgressBar;
 use uuid::Uuid;
 
