@@ -36,7 +36,7 @@ use load::{Loaded, Look, load};
 use locks::{LockLost, Locked, Locks, lock};
 use prospect::{Fallen, Outcome};
 use rows::transaction;
-use starts::{count_ends, count_starts};
+use starts::Starts;
 
 pub use cache::{Cache, Footing};
 pub use clock::BrokerClock;
@@ -123,15 +123,6 @@ pub async fn run<D: Domain>(
         if jobs.is_empty() {
             break;
         }
-        // A batch that looks has to wait for its predecessors, and no start is counted meanwhile.
-        if look == Look::AtAll && line.predecessors.stand().await.is_err() {
-            back.extend(jobs.drain(..).map(|job| (job, Back::Behind)));
-            break;
-        }
-        if !count_starts(engine, &mut jobs).await {
-            back.extend(jobs.drain(..).map(|job| (job, Back::Unavailable)));
-            break;
-        }
         let looked = std::mem::replace(&mut look, Look::AtAll);
         let decided = match attempt_once(engine, &locks, &mut line, &mut jobs, looked).await {
             Ok(ends) => {
@@ -140,6 +131,7 @@ pub async fn run<D: Domain>(
             }
             Err(Failure::LockLost) => Back::LockLost,
             Err(Failure::Fallen) => Back::Behind,
+            Err(Failure::Uncounted) => Back::Unavailable,
             // Whatever was refused may have been wrong only because nobody had looked.
             Err(Failure::Store(StoreError::Conflict(_) | StoreError::Data(_))) if looked == Look::AtUnknown => {
                 engine.trust.missed();
@@ -166,16 +158,17 @@ pub async fn run<D: Domain>(
     Ended { settled, back, busy }
 }
 
+/// Why an attempt came to nothing.
+#[derive(Debug, thiserror::Error)]
 enum Failure {
+    #[error("a lock ran out")]
     LockLost,
+    #[error("a batch that this one succeeds failed")]
     Fallen,
-    Store(StoreError),
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+    #[error("the broker did not count the start of the jobs")]
+    Uncounted,
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A job that was delivered before may well have been run before.
@@ -192,7 +185,7 @@ async fn attempt_once<D: Domain>(
     look: Look,
 ) -> Result<Vec<End>, Failure> {
     let prepared = prepare(engine, line, jobs, look).await;
-    count_ends(engine, jobs).await;
+    Starts::new(engine, jobs).end().await;
     let Prepared { verdicts, outcome, footing, basis, packet } = prepared?;
     let (committed, promise) = match &packet {
         Some(packet) => {
@@ -235,7 +228,7 @@ struct Prepared<D: Domain> {
 async fn prepare<D: Domain>(
     engine: &Engine<D>,
     line: &mut Line<'_, D>,
-    jobs: &[Planned<Job<D>>],
+    jobs: &mut [Planned<Job<D>>],
     look: Look,
 ) -> Result<Prepared<D>, Failure> {
     let ids: HashSet<_> = jobs.iter().map(|planned| planned.job.id).collect();
@@ -243,7 +236,9 @@ async fn prepare<D: Domain>(
     let (ids, aggregates): (Vec<_>, Vec<_>) = (ids.into_iter().collect(), aggregates.into_iter().collect());
     let (left, mut basis) = line.left_by_predecessors(&aggregates, look).await?;
     let others: Vec<_> = aggregates.into_iter().filter(|aggregate| !left.contains_key(aggregate)).collect();
-    let Loaded { mut known, footing, anchors, is_news } = load(engine, &ids, &others, look).await?;
+    let mut starts = Starts::new(engine, jobs);
+    let Loaded { mut known, footing, anchors, is_news } = load(engine, &ids, &others, look, &mut starts).await?;
+    starts.count().await?;
     if look == Look::AtAll {
         engine.trust.looked(is_news);
     }

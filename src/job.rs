@@ -207,9 +207,10 @@ pub struct Job<D: Domain> {
     pub origin: Origin,
     /// Size of its fields in bytes.
     pub bytes: usize,
-    /// How often work on it was started before, when it was claimed; `None` when this is its first delivery.
+    /// How often in a row work on it was started and did not come to an end, when it was claimed; `None` when this is its first
+    /// delivery.
     pub deliveries: Option<u64>,
-    /// Its start has been counted and not taken back: by its read, or, when it was claimed, when its batch had its locks.
+    /// Its start has been counted and not taken back: by its read, or, when it was claimed, before the domain's code was run.
     pub counted: bool,
     /// What to do, or why it cannot be done.
     pub work: Result<D::Command, Dead>,

@@ -5,10 +5,11 @@ use foldhash::{HashMap, HashSet};
 
 use super::decide::Known;
 use super::replay::{Late, replay};
-use super::{Engine, Footing};
+use super::starts::Starts;
+use super::{Engine, Failure, Footing};
 use crate::domain::{AggregateId, Domain};
 use crate::job::JobId;
-use crate::store::{Anchor, Ground, StoreError};
+use crate::store::{Anchor, Ground};
 
 /// How much of what this process remembers is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +33,15 @@ pub(super) struct Loaded<D: Domain> {
 }
 
 /// Loads all that `jobs` and `aggregates` need: without a round trip when the cache has the states and is believed, in one
-/// when it has to be compared, and in two when states are missing, or more where a history is long.
+/// when it has to be compared, and in two when states are missing, or more where a history is long. The jobs are counted as
+/// started when events are to be folded.
 pub(super) async fn load<D: Domain>(
     engine: &Engine<D>,
     jobs: &[JobId],
     aggregates: &[AggregateId],
     mut look: Look,
-) -> Result<Loaded<D>, StoreError> {
+    starts: &mut Starts<'_, D>,
+) -> Result<Loaded<D>, Failure> {
     loop {
         let (footing, mut cached) = engine.cache.get_all(aggregates);
         let missing: Vec<_> = aggregates.iter().filter(|aggregate| !cached.contains_key(*aggregate)).cloned().collect();
@@ -65,7 +68,7 @@ pub(super) async fn load<D: Domain>(
                 .any(|(aggregate, (version, _))| look == Look::AtAll && heads.get(aggregate) != Some(version));
         let late = late(asked, heads, &mut cached);
         let mut known = known(receipts, cached);
-        bring_up(engine, &mut known, late).await?;
+        bring_up(engine, &mut known, late, starts).await?;
         return Ok(Loaded { known, footing, anchors: newest.into_iter().collect(), is_news });
     }
 }
@@ -105,9 +108,10 @@ async fn bring_up<D: Domain>(
     engine: &Engine<D>,
     known: &mut Known<D>,
     mut late: HashMap<AggregateId, Late<D::State>>,
-) -> Result<(), StoreError> {
+    starts: &mut Starts<'_, D>,
+) -> Result<(), Failure> {
     if !late.is_empty() {
-        replay(engine, &mut late).await?;
+        replay(engine, &mut late, starts).await?;
     }
     for (aggregate, Late { version, state, unreadable, .. }) in late {
         if unreadable {
@@ -123,7 +127,7 @@ async fn bring_up<D: Domain>(
 /// Reads the states of aggregates that other jobs' targets depend on. After a failure, which is logged, it returns none of
 /// them; whoever asked asks again.
 pub async fn load_sources<D: Domain>(engine: &Engine<D>, sources: &[AggregateId]) -> HashMap<AggregateId, D::State> {
-    match load(engine, &[], sources, Look::AtAll).await {
+    match load(engine, &[], sources, Look::AtAll, &mut Starts::new(engine, &mut [])).await {
         Ok(Loaded { mut known, .. }) => {
             let states = sources.iter().map(|source| (source.clone(), known.states.remove(source).unwrap_or_default()));
             states.collect()

@@ -7,9 +7,10 @@ use std::ops::RangeInclusive;
 use foldhash::HashMap;
 use uuid::Uuid;
 
-use super::{Engine, Incidents, snapshot};
+use super::starts::Starts;
+use super::{Engine, Failure, Incidents, snapshot};
 use crate::domain::{AggregateId, Domain, Undecodable};
-use crate::store::{Past, Snapshot, StoreError};
+use crate::store::{Past, Snapshot};
 
 /// The most events of one query. So many are read within `database.timeout_ms` even where each lies on a page of its own of a
 /// slow disk.
@@ -55,8 +56,9 @@ impl<S> Late<S> {
 pub(super) async fn replay<D: Domain>(
     engine: &Engine<D>,
     late: &mut HashMap<AggregateId, Late<D::State>>,
-) -> Result<(), StoreError> {
-    start_from_snapshots(engine, late).await?;
+    starts: &mut Starts<'_, D>,
+) -> Result<(), Failure> {
+    start_from_snapshots(engine, late, starts).await?;
     loop {
         let page = next_page(late);
         if page.is_empty() {
@@ -67,7 +69,7 @@ pub(super) async fn replay<D: Domain>(
                 apply::<D>(late, &past, &engine.incidents);
             }
         };
-        engine.store.events_of(&page, take).await?;
+        engine.store.events_of(&page, starts.count(), take).await?;
         for (aggregate, versions) in &page {
             if let Some(late) = late.get_mut(aggregate).filter(|late| late.version < *versions.end()) {
                 // The head was that of commits which have since been lost.
@@ -95,7 +97,8 @@ fn next_page<S>(late: &HashMap<AggregateId, Late<S>>) -> Vec<(AggregateId, Range
 async fn start_from_snapshots<D: Domain>(
     engine: &Engine<D>,
     late: &mut HashMap<AggregateId, Late<D::State>>,
-) -> Result<(), StoreError> {
+    starts: &mut Starts<'_, D>,
+) -> Result<(), Failure> {
     let far = late.iter().filter(|(_, late)| late.head - late.version >= snapshot::EVERY);
     let far: Vec<_> = far.map(|(aggregate, _)| aggregate.clone()).collect();
     if far.is_empty() {
@@ -107,7 +110,7 @@ async fn start_from_snapshots<D: Domain>(
             (late.version, late.kept, late.state) = (stored.version, stored.version, state);
         }
     };
-    engine.store.snapshots(&far, take).await
+    engine.store.snapshots(&far, starts.count(), take).await
 }
 
 /// Stores what was reached. That it fails is no reason to fail: the jobs need the states, not the snapshots.

@@ -1,51 +1,71 @@
-//! How often work on a job was started and never came to an end. The broker keeps it, so that it outlives a process which the
-//! job ends.
+//! How often in a row work on a job was started and did not come to an end. The broker keeps it, so that it outlives a process
+//! which the job ends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Engine;
+use super::{Engine, Failure};
 use crate::domain::Domain;
 use crate::job::{EntryId, Job};
 use crate::plan::Planned;
 use crate::stream::{Broker, BrokerError};
 
-/// Counts the start of those jobs that were claimed. They have their locks by then, since a job that waits for locks has not been
-/// started, however often its process ends. And no state has been loaded for them, since a job that ends the process in the
-/// domain's code must have been counted. False when the broker did not do it; then none of the jobs may be started.
-pub(super) async fn count_starts<D: Domain>(engine: &Engine<D>, jobs: &mut [Planned<Job<D>>]) -> bool {
-    let started = jobs.iter().filter(|planned| !planned.job.counted);
-    let counted = set(&engine.broker, started.map(|planned| (&planned.job, 1))).await;
-    match &counted {
-        Ok(()) => jobs.iter_mut().for_each(|planned| planned.job.counted = true),
-        Err(error) if engine.incidents.is_news("count_starts") => {
-            tracing::warn!(%error, batch.jobs = jobs.len(), "the start of claimed jobs cannot be counted; they wait");
+/// The jobs of a batch, to be counted as started before the domain's code is run for them.
+///
+/// Whatever ends the process between [`Starts::count`] and [`Starts::end`] speaks against the job, so there is as little
+/// between them as can be: events that have come are folded, jobs are decided, the packet is written. Jobs wait for locks, for
+/// the batches before theirs and for the database without being counted, however often their process ends meanwhile.
+pub(super) struct Starts<'a, D: Domain> {
+    engine: &'a Engine<D>,
+    jobs: &'a mut [Planned<Job<D>>],
+}
+
+impl<'a, D: Domain> Starts<'a, D> {
+    pub fn new(engine: &'a Engine<D>, jobs: &'a mut [Planned<Job<D>>]) -> Self {
+        Self { engine, jobs }
+    }
+
+    /// Counts the start of those jobs that were claimed and have not been counted. If the broker does not do it, none of the
+    /// jobs may be started.
+    pub async fn count(&mut self) -> Result<(), Failure> {
+        let started = self.jobs.iter().filter(|planned| !planned.job.counted);
+        let more = |planned: &'_ Planned<Job<D>>| planned.job.deliveries.unwrap_or(0) + 1;
+        match set(&self.engine.broker, started.map(|planned| (&planned.job, more(planned)))).await {
+            Ok(()) => {
+                self.jobs.iter_mut().for_each(|planned| planned.job.counted = true);
+                Ok(())
+            }
+            Err(error) => {
+                if self.engine.incidents.is_news("count_starts") {
+                    let jobs = self.jobs.len();
+                    tracing::warn!(%error, batch.jobs = jobs, "the start of claimed jobs cannot be counted; they wait");
+                }
+                Err(Failure::Uncounted)
+            }
         }
-        Err(_) => {}
     }
-    counted.is_ok()
-}
 
-/// Takes the starts of claimed jobs back: the domain's code has done with them, and the process is still there. What follows
-/// are packets whose content is settled, and to be killed while they are under way says nothing of a job. If the broker does
-/// not do it, the starts stay counted, which only makes a job run alone sooner.
-pub(super) async fn count_ends<D: Domain>(engine: &Engine<D>, jobs: &mut [Planned<Job<D>>]) {
-    let is_claimed = |job: &Job<D>| job.deliveries.is_some() && job.counted && job.work.is_ok();
-    let ended = jobs.iter().filter(|planned| is_claimed(&planned.job));
-    if set(&engine.broker, ended.map(|planned| (&planned.job, 0))).await.is_ok() {
-        let ended = jobs.iter_mut().filter(|planned| is_claimed(&planned.job));
-        ended.for_each(|planned| planned.job.counted = false);
+    /// Nothing is counted against claimed jobs any more: the domain's code has done with them, and the process is still there.
+    /// What follows are packets whose content is settled, and to be killed while they are under way says nothing of a job. If
+    /// the broker does not do it, the starts stay counted, which only makes a job run alone sooner.
+    pub async fn end(self) {
+        let is_claimed = |job: &Job<D>| job.deliveries.is_some() && job.counted && job.work.is_ok();
+        let ended = self.jobs.iter().filter(|planned| is_claimed(&planned.job));
+        if set(&self.engine.broker, ended.map(|planned| (&planned.job, 0))).await.is_ok() {
+            let ended = self.jobs.iter_mut().filter(|planned| is_claimed(&planned.job));
+            ended.for_each(|planned| (planned.job.counted, planned.job.deliveries) = (false, Some(0)));
+        }
     }
 }
 
-/// Sets how often work on each of these jobs was started: so much more often than when it was claimed.
+/// Sets how often in a row work on each of these jobs was started.
 async fn set<'a, D: Domain + 'a>(
     broker: &Broker,
     jobs: impl Iterator<Item = (&'a Job<D>, u64)>,
 ) -> Result<(), BrokerError> {
     let mut streams: BTreeMap<Arc<str>, Vec<(EntryId, u64)>> = BTreeMap::new();
-    for (job, more) in jobs {
-        streams.entry(job.stream.clone()).or_default().push((job.entry, job.deliveries.unwrap_or(0) + more));
+    for (job, starts) in jobs {
+        streams.entry(job.stream.clone()).or_default().push((job.entry, starts));
     }
     for (stream, entries) in streams {
         broker.set_starts(&stream, &entries).await?;

@@ -44,12 +44,14 @@ pub struct Past {
 }
 
 impl Store {
-    /// Hands over the snapshots of `aggregates`, each of an event that the log has.
-    pub async fn snapshots(
+    /// Hands over the snapshots of `aggregates`, each of an event that the log has, when the first one has come and `ready` is
+    /// done.
+    pub async fn snapshots<E: From<StoreError>>(
         &self,
         aggregates: &[AggregateId],
+        ready: impl Future<Output = Result<(), E>> + Send,
         mut take: impl FnMut(Snapshot) + Send,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), E> {
         let kinds = by_kind(aggregates.iter().map(|aggregate| (aggregate, ())));
         let mut sql = Sql::new();
         for (kind, members) in &kinds {
@@ -68,18 +70,20 @@ impl Store {
             take(Snapshot { aggregate, version, event_id, schema_version: column(row, 4)?, state: column(row, 5)? });
             Ok(())
         };
-        self.connection().await?.each(sql.into_string(), each).await
+        self.connection().await?.each(sql.into_string(), ready, each).await
     }
 
-    /// Hands over the events of each aggregate with these versions, sorted by type, id and version.
+    /// Hands over the events of each aggregate with these versions, sorted by type, id and version, when the first one has come
+    /// and `ready` is done.
     ///
     /// Whoever asks bounds the number of rows by the versions asked for. A LIMIT would do worse: MariaDB then reads the index
     /// of an aggregate type from its beginning until it has found as many rows.
-    pub async fn events_of(
+    pub async fn events_of<E: From<StoreError>>(
         &self,
         wanted: &[(AggregateId, RangeInclusive<u64>)],
+        ready: impl Future<Output = Result<(), E>> + Send,
         mut take: impl FnMut(Past) + Send,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), E> {
         let kinds = by_kind(wanted.iter().map(|(aggregate, versions)| (aggregate, versions)));
         let mut sql = Sql::new();
         for (kind, members) in &kinds {
@@ -104,7 +108,7 @@ impl Store {
             take(Past { aggregate, version, event_id, event_type, schema_version, payload: column(row, 6)? });
             Ok(())
         };
-        self.connection().await?.each(sql.into_string(), each).await
+        self.connection().await?.each(sql.into_string(), ready, each).await
     }
 
     /// Stores a snapshot in place of the aggregate's earlier one; one that does not fit into a packet of `max_packet` bytes is

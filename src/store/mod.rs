@@ -207,28 +207,33 @@ impl Connection {
     }
 
     /// Sends `statements`, which only read, as one packet and hands each row over as it comes, so that no more than one of them
-    /// is held in memory. The time limit is as in [`Connection::rows`].
-    async fn each(
+    /// is held in memory. Waits for `ready` before it hands over the first one. The time limit is as in [`Connection::rows`],
+    /// for the first row and for all others.
+    async fn each<E: From<StoreError>>(
         mut self,
         statements: String,
+        ready: impl Future<Output = Result<(), E>> + Send,
         mut take: impl FnMut(&MySqlRow) -> Result<(), StoreError> + Send,
-    ) -> Result<(), StoreError> {
-        let work = async {
-            let mut rows = self.lent.get()?.fetch(statements.as_str());
-            while let Some(row) = rows.try_next().await.map_err(|error| StoreError::classify(error, false))? {
-                take(&row)?;
-            }
-            Ok(())
-        };
-        match tokio::time::timeout(self.limit, work).await {
-            Ok(result) => {
-                if result.is_ok() {
-                    self.lent.give_back();
+    ) -> Result<(), E> {
+        let limit = self.limit;
+        let late = |_| StoreError::Unavailable(Outage::Timeout, format!("no answer within {limit:?}"));
+        let failed = |error| StoreError::classify(error, false);
+        let mut rows = self.lent.get()?.fetch(statements.as_str());
+        let first = tokio::time::timeout(limit, rows.try_next()).await.map_err(late)?.map_err(failed)?;
+        if let Some(first) = first {
+            ready.await?;
+            let work = async {
+                take(&first)?;
+                while let Some(row) = rows.try_next().await.map_err(failed)? {
+                    take(&row)?;
                 }
-                result
-            }
-            Err(_) => Err(StoreError::Unavailable(Outage::Timeout, format!("no answer within {:?}", self.limit))),
+                Ok::<_, StoreError>(())
+            };
+            tokio::time::timeout(limit, work).await.map_err(late)??;
         }
+        drop(rows);
+        self.lent.give_back();
+        Ok(())
     }
 }
 

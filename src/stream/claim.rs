@@ -3,9 +3,10 @@
 //! Redis lets any consumer claim, acknowledge or hand back any pending entry. So each script here looks at the owner first,
 //! in the same step: a process that was frozen and wakes takes nothing back.
 //!
-//! The delivery count of an entry is the number of times that work on it was started and never came to an end. A read counts
-//! as the first start. Claiming does not count; the start of a claimed job does ([`Broker::set_starts`]), when it has its locks
-//! and until it is decided, and in the broker, so that the count outlives a process which the job kills.
+//! The delivery count of an entry is the number of times in a row that work on it was started and did not come to an end. A
+//! read counts as the first start. Claiming does not count; the start of a claimed job does ([`Broker::set_starts`]), from when
+//! it is about to be decided, and in the broker, so that the count outlives a process which the job kills. When it has been
+//! decided nothing is counted against it any more.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -178,7 +179,7 @@ impl Broker {
         Ok(kept)
     }
 
-    /// Sets how often work on each of these claimed entries was started.
+    /// Sets how often in a row work on each of these claimed entries was started.
     pub async fn set_starts(&self, stream: &str, entries: &[(EntryId, u64)]) -> Result<(), BrokerError> {
         self.invoke_with_counts(&SET_STARTS, stream, entries).await.map(drop)
     }

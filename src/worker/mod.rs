@@ -158,7 +158,7 @@ impl<D: Domain> Dispatcher<D> {
             let mut job = job::decode::<D>(&entry, self.settings.max_data_bytes);
             let deliveries = entry.deliveries.unwrap_or(0);
             if deliveries >= self.settings.max_deliveries && job.work.is_ok() {
-                let detail = format!("work on it was started {deliveries} times and never came to an end");
+                let detail = format!("work on it was started {deliveries} times in a row and never came to an end");
                 job.work = Err(Dead::new(DeadCode::MaxDeliveries, detail));
             }
             // A job that is dead is not started.

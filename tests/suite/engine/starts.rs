@@ -7,7 +7,7 @@ use lockkeeper::dev::proxy::{Fault, Proxy};
 
 use super::*;
 use crate::hold::{give_lock, pending, take_lock};
-use crate::world::PATIENCE;
+use crate::world::{PATIENCE, eventually};
 
 /// As often was work on the jobs started before.
 const EARLIER: u64 = 2;
@@ -82,14 +82,56 @@ async fn a_start_is_counted_while_the_locks_are_had_and_the_job_is_decided() {
     let refused = run(&engine, again(waits)).await;
     assert_eq!(reasons(&refused), [batch::Back::Refused, batch::Back::Refused]);
     let counts: Vec<u64> = pending(&world).await.into_iter().map(|(_, count)| count).collect();
-    assert_eq!(counts, [EARLIER; 2], "both starts came to their ends");
+    assert_eq!(counts, [0; 2], "they were decided, so nothing speaks against them");
     let ended = run(&engine, again(refused)).await;
     assert_eq!(outcomes(&ended), ["applied", "applied"]);
     let seen = seen.lock().expect("no act has panicked");
     assert_eq!(
         *seen,
-        [[EARLIER + 1; 2]; 3],
-        "while it is decided: at first, after a conflict, and after they went back"
+        [[EARLIER + 1; 2], [1; 2], [1; 2]],
+        "while they are decided: at first, after a conflict, and after they went back"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_wait_for_what_they_rest_on_are_not_counted() {
+    let world = world().await;
+    let key = world.id("c");
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (noted, broker, stream) = (seen.clone(), world.broker.clone(), world.stream.clone());
+    let act = move |_, _: &mut Sql| noted.lock().expect("no act has panicked").push(starts(&broker, &stream));
+    let engine = engine(&world, act).await;
+    execute_aside(
+        &world.database,
+        format!(
+            "START TRANSACTION; UPDATE event_sequence SET position = 300 WHERE id = 1; \
+             INSERT INTO events WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 300) \
+             SELECT v, 'counter', '{key}', v, UNHEX(REPLACE(UUID(), '-', '')), 'counter.added', 1, '0', '{{}}', \
+             UTC_TIMESTAMP(6) FROM n; COMMIT"
+        ),
+    );
+    let jobs = claimed(&world, &engine, &key).await;
+    let mut holder = world.sql().await;
+    sqlx::raw_sql("LOCK TABLES snapshots WRITE").execute(&mut holder).await.expect("nobody reads a snapshot");
+    let watch = async {
+        let ask = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND \
+                   info LIKE 'SELECT%FROM snapshots%'";
+        eventually("the batch asks for a snapshot", async || {
+            let waiting: i64 = sqlx::query_scalar(ask).fetch_one(&mut world.sql().await).await.ok()?;
+            (waiting == 1).then_some(())
+        })
+        .await;
+        let counts: Vec<u64> = pending(&world).await.into_iter().map(|(_, count)| count).collect();
+        drop(holder);
+        counts
+    };
+    let (counts, ended) = tokio::join!(watch, run(&engine, jobs));
+    assert_eq!(counts, [EARLIER; 2], "whatever ends the process while they wait says nothing of them");
+    assert_eq!(outcomes(&ended), ["applied", "applied"]);
+    assert_eq!(
+        *seen.lock().expect("no act has panicked"),
+        [[EARLIER + 1; 2]],
+        "they are counted when they are decided"
     );
 }
 
