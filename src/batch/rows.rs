@@ -9,7 +9,7 @@ use crate::job::{Job, Origin};
 use crate::metrics::OutcomeLabel;
 use crate::plan::Planned;
 use crate::projection::Change;
-use crate::store::{Append, Receipt, Transaction};
+use crate::store::{Append, Left, Receipt, Transaction};
 
 /// What the batch writes: read models from the states, receipts from the verdicts, and the events.
 pub(super) fn transaction<D: Domain>(
@@ -19,12 +19,14 @@ pub(super) fn transaction<D: Domain>(
 ) -> Transaction {
     let mut transaction = Transaction { read_only: decided.read_only.clone(), ..Transaction::default() };
     for (planned, verdict) in jobs.iter().zip(&decided.verdicts) {
-        let (outcome, reason, events) = match verdict {
-            Verdict::Applied { count: 0, .. } => (OutcomeLabel::Applied, None, None),
-            Verdict::Applied { first, count } => (OutcomeLabel::Applied, None, Some((*first as u64, *count as u64))),
-            Verdict::Rejected(reason) => (OutcomeLabel::Rejected, Some((*reason).to_owned()), None),
-            Verdict::Expired => (OutcomeLabel::Expired, None, None),
-            Verdict::Dead(dead) => (OutcomeLabel::Dead, Some(dead.reason()), None),
+        let (outcome, left) = match verdict {
+            Verdict::Applied { count: 0, .. } => (OutcomeLabel::Applied, Left::Nothing { reason: None }),
+            Verdict::Applied { first, count } => {
+                (OutcomeLabel::Applied, Left::Events { first: *first as u64, count: *count as u64 })
+            }
+            Verdict::Rejected(reason) => (OutcomeLabel::Rejected, Left::Nothing { reason: Some((*reason).to_owned()) }),
+            Verdict::Expired => (OutcomeLabel::Expired, Left::Nothing { reason: None }),
+            Verdict::Dead(dead) => (OutcomeLabel::Dead, Left::Nothing { reason: Some(dead.reason()) }),
             Verdict::Duplicate(_)
             | Verdict::Repeats(_)
             | Verdict::IdReused
@@ -35,7 +37,7 @@ pub(super) fn transaction<D: Domain>(
             }
         };
         let (job, fingerprint) = (planned.job.id, planned.job.fingerprint);
-        transaction.receipts.push(Receipt { job, outcome: outcome.as_str(), reason, events, fingerprint });
+        transaction.receipts.push(Receipt { job, outcome: outcome.as_str(), left, fingerprint });
     }
     let mut by_aggregate: HashMap<&AggregateId, Vec<D::Event>> = HashMap::default();
     for versioned in &decided.events {

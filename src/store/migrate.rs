@@ -10,10 +10,11 @@ use sqlx::{Connection, Row};
 use super::{Store, StoreError};
 
 /// Every migration: version, name, statements. A new one is a file and a line here.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "events", include_str!("../../migrations/0001_events.sql")),
     (2, "shop", include_str!("../../migrations/0002_shop.sql")),
     (3, "snapshots", include_str!("../../migrations/0003_snapshots.sql")),
+    (4, "defaults", include_str!("../../migrations/0004_defaults.sql")),
 ];
 
 /// How far a database's schema is.

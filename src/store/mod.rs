@@ -27,7 +27,7 @@ use sqlx::{ConnectOptions, Connection as _, Executor, MySql, MySqlConnection, Ro
 use crate::metrics::Metrics;
 
 pub use audit::StoredSnapshot;
-pub use commit::{Append, Receipt, Transaction};
+pub use commit::{Append, Left, Receipt, Transaction};
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use history::{Past, Snapshot};
 pub use migrate::{MigrateError, SchemaState};

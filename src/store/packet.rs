@@ -92,13 +92,19 @@ impl Draft {
         self.gaps.push((self.sql.len(), Gap::Position(number)));
     }
 
-    /// Appends a row for each of `items`, which ends the statement.
-    pub fn rows<T>(&mut self, items: impl IntoIterator<Item = T>, mut row: impl FnMut(&mut Self, T)) {
-        for (index, item) in items.into_iter().enumerate() {
-            self.sql.raw(if index == 0 { "" } else { "," });
+    /// Appends a statement that begins with `head` and has a row for each of `items`, if there are any.
+    pub fn rows<T>(
+        &mut self,
+        head: &'static str,
+        items: impl IntoIterator<Item = T>,
+        mut row: impl FnMut(&mut Self, T),
+    ) {
+        let before = self.sql.len();
+        for item in items {
+            self.sql.raw(if self.sql.len() == before { head } else { "," });
             row(self, item);
         }
-        self.sql.raw("; ");
+        self.sql.raw(if self.sql.len() == before { "" } else { "; " });
     }
 
     /// About how many bytes it will have, and not fewer but for the checks: no position is longer than the largest number.

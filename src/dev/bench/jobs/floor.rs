@@ -21,7 +21,7 @@ use crate::domain::{AggregateId, Domain, States};
 use crate::job::Fingerprint;
 use crate::lock::{KeyResult, Redlock, Settings};
 use crate::projection::{self, Change, Projection};
-use crate::store::{Append, Basis, Receipt, Store, Transaction};
+use crate::store::{Append, Basis, Left, Receipt, Store, Transaction};
 
 /// The daemon's default.
 const TTL: Duration = Duration::from_secs(2);
@@ -65,8 +65,7 @@ impl Shelf {
         transaction.receipts.push(Receipt {
             job: job.id,
             outcome: "applied",
-            reason: None,
-            events: Some((0, 1)),
+            left: Left::Events { first: 0, count: 1 },
             fingerprint: Fingerprint(job.id.0.into_bytes()),
         });
         transaction.events.push(Append {

@@ -18,14 +18,15 @@ const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; S
 
 const ITEMS: &str = "INSERT INTO items (item_id,name,supply_price,vat,total_price,is_tax_free,stock,sale_status,\
     member_id,version) VALUES ";
+/// Up to so many items an upsert is cheaper than an update from a list.
+const FEW: usize = 32;
 /// Nothing else of an item changes by these jobs.
 const ITEMS_CHANGE: &str = " ON DUPLICATE KEY UPDATE stock=VALUES(stock),version=VALUES(version)";
 const ORDERS: &str = "INSERT INTO orders (order_id,member_id,total_price,status,version) VALUES ";
 const ORDER_ITEMS: &str = "INSERT INTO order_items (order_id,item_id,price,quantity,is_tax_free) VALUES ";
-const RECEIPTS: &str =
-    "INSERT INTO receipts (job_id,outcome,reason,first_position,last_position,fingerprint,recorded_at) VALUES ";
+const RECEIPTS: &str = "INSERT INTO receipts (job_id,outcome,fingerprint,first_position,last_position) VALUES ";
 const EVENTS: &str = "INSERT INTO events (position,aggregate_type,aggregate_id,version,event_id,event_type,\
-    schema_version,payload,metadata,recorded_at) VALUES ";
+    schema_version,payload,metadata) VALUES ";
 
 /// What one job writes.
 #[derive(Debug)]
@@ -116,8 +117,8 @@ impl Statement {
             Statement::Items => format!("{ITEMS}(?,?,?,?,?,?,?,?,?,?){ITEMS_CHANGE}"),
             Statement::Orders => format!("{ORDERS}(?,?,?,'PLACED',1)"),
             Statement::OrderItems => format!("{ORDER_ITEMS}(?,?,?,?,?)"),
-            Statement::Receipts => format!("{RECEIPTS}(?,'applied',NULL,@base+?,@base+?,?,UTC_TIMESTAMP(6))"),
-            Statement::Events => format!("{EVENTS}(@base+?,?,?,?,?,?,1,?,?,UTC_TIMESTAMP(6))"),
+            Statement::Receipts => format!("{RECEIPTS}(?,'applied',?,@base+?,@base+?)"),
+            Statement::Events => format!("{EVENTS}(@base+?,?,?,?,?,?,1,?,?)"),
         }
     }
 }
@@ -152,15 +153,20 @@ impl Form {
 fn bulk(batch: &Batch<'_>) -> anyhow::Result<(Vec<u8>, usize, usize)> {
     use Type::{Bytes, Number};
     let mut packets = vec![query("START TRANSACTION")?];
-    let types = [Bytes, Bytes, Bytes, Bytes, Bytes, Number, Number, Bytes, Number, Number];
-    let mut rows = Bulk::of(Statement::Items as usize, &types);
-    for item in &batch.items {
-        rows.bytes(item.id.as_bytes()).bytes(item.name.as_bytes());
-        rows.bytes(item.supply_price.to_string().as_bytes()).bytes(item.vat.to_string().as_bytes());
-        rows.bytes(item.total_price.to_string().as_bytes()).number(item.is_tax_free.into()).number(item.stock.into());
-        rows.bytes(item.sale_status.as_bytes()).number(item.member_id).number(item.version);
+    if batch.items.len() > FEW {
+        packets.push(query(&stock_list(&batch.items)?)?);
+    } else {
+        let types = [Bytes, Bytes, Bytes, Bytes, Bytes, Number, Number, Bytes, Number, Number];
+        let mut rows = Bulk::of(Statement::Items as usize, &types);
+        for item in &batch.items {
+            rows.bytes(item.id.as_bytes()).bytes(item.name.as_bytes());
+            rows.bytes(item.supply_price.to_string().as_bytes()).bytes(item.vat.to_string().as_bytes());
+            rows.bytes(item.total_price.to_string().as_bytes()).number(item.is_tax_free.into());
+            rows.number(item.stock.into()).bytes(item.sale_status.as_bytes()).number(item.member_id);
+            rows.number(item.version);
+        }
+        packets.push(rows.packet()?);
     }
-    packets.push(rows.packet()?);
     if batch.orders().next().is_some() {
         let mut rows = Bulk::of(Statement::Orders as usize, &[Bytes, Number, Bytes]);
         let mut line_rows = Bulk::of(Statement::OrderItems as usize, &[Bytes, Bytes, Bytes, Number, Number]);
@@ -182,9 +188,9 @@ fn bulk(batch: &Batch<'_>) -> anyhow::Result<(Vec<u8>, usize, usize)> {
     // This packet is of two statements.
     let until_sequence = packets.len() + 1;
 
-    let mut rows = Bulk::of(Statement::Receipts as usize, &[Bytes, Number, Number, Bytes]);
+    let mut rows = Bulk::of(Statement::Receipts as usize, &[Bytes, Bytes, Number, Number]);
     for (job, first, last) in batch.spans() {
-        rows.bytes(&job.id).number(first).number(last).bytes(&job.fingerprint);
+        rows.bytes(&job.id).bytes(&job.fingerprint).number(first).number(last);
     }
     packets.push(rows.packet()?);
     let types = [Number, Bytes, Bytes, Number, Bytes, Bytes, Bytes, Bytes];
@@ -202,14 +208,7 @@ fn bulk(batch: &Batch<'_>) -> anyhow::Result<(Vec<u8>, usize, usize)> {
 
 fn text(batch: &Batch<'_>) -> anyhow::Result<(Vec<u8>, usize, usize)> {
     let mut statements = vec!["START TRANSACTION".to_owned()];
-    statements.push(listed(ITEMS, &batch.items, ITEMS_CHANGE, |sql, item| {
-        let Item { supply_price, vat, total_price, is_tax_free, stock, member_id, version, .. } = item;
-        let (id, name, status) = (text_literal(&item.id), text_literal(&item.name), text_literal(&item.sale_status));
-        write!(
-            sql,
-            "({id},{name},{supply_price},{vat},{total_price},{is_tax_free},{stock},{status},{member_id},{version})"
-        )
-    })?);
+    statements.push(if batch.items.len() > FEW { stock_list(&batch.items)? } else { upsert(&batch.items)? });
     let orders: Vec<_> = batch.orders().collect();
     if !orders.is_empty() {
         statements.push(listed(ORDERS, &orders, "", |sql, order| {
@@ -228,21 +227,40 @@ fn text(batch: &Batch<'_>) -> anyhow::Result<(Vec<u8>, usize, usize)> {
     statements.push(listed(RECEIPTS, &spans, "", |sql, (job, first, last)| {
         let (id, fingerprint) = (hex(&job.id), hex(&job.fingerprint));
         let (first, last) = (batch.base + first, batch.base + last);
-        write!(sql, "({id},'applied',NULL,{first},{last},{fingerprint},UTC_TIMESTAMP(6))")
+        write!(sql, "({id},'applied',{fingerprint},{first},{last})")
     })?);
     let events: Vec<_> = batch.jobs.iter().flat_map(|job| &job.done.events).zip(batch.base + 1..).collect();
     statements.push(listed(EVENTS, &events, "", |sql, (event, position): &(_, u64)| {
         let (id, event_id) = (text_literal(&event.aggregate_id), hex(&event.event_id));
         let (payload, metadata) = (text_literal(&event.payload), text_literal(&event.metadata));
         let (kind, event_type, version) = (event.aggregate_type, event.event_type, event.version);
-        write!(
-            sql,
-            "({position},'{kind}',{id},{version},{event_id},'{event_type}',1,{payload},{metadata},UTC_TIMESTAMP(6))"
-        )
+        write!(sql, "({position},'{kind}',{id},{version},{event_id},'{event_type}',1,{payload},{metadata})")
     })?);
     statements.push("COMMIT".to_owned());
     let answers = statements.len();
     Ok((query(&statements.join("; "))?, answers, until_sequence))
+}
+
+fn upsert(items: &[&Item]) -> anyhow::Result<String> {
+    listed(ITEMS, items, ITEMS_CHANGE, |sql, item| {
+        let Item { supply_price, vat, total_price, is_tax_free, stock, member_id, version, .. } = item;
+        let (id, name, status) = (text_literal(&item.id), text_literal(&item.name), text_literal(&item.sale_status));
+        write!(
+            sql,
+            "({id},{name},{supply_price},{vat},{total_price},{is_tax_free},{stock},{status},{member_id},{version})"
+        )
+    })
+}
+
+/// What changes of many items, as a list.
+fn stock_list(items: &[&Item]) -> anyhow::Result<String> {
+    let rows: Vec<_> = items.iter().map(|item| (&item.id, item.stock, item.version)).collect();
+    let list = text_literal(&serde_json::to_string(&rows)?);
+    Ok(format!(
+        "UPDATE JSON_TABLE(_utf8mb4 {list}, '$[*]' COLUMNS (id VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin \
+         PATH '$[0]', stock INT UNSIGNED PATH '$[1]', version BIGINT UNSIGNED PATH '$[2]')) j \
+         STRAIGHT_JOIN items i ON i.item_id = CAST(j.id AS BINARY) SET i.stock = j.stock, i.version = j.version"
+    ))
 }
 
 fn listed<T>(
