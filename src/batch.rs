@@ -23,6 +23,7 @@ mod rows;
 mod snapshot;
 mod starts;
 mod trust;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,7 +186,7 @@ async fn attempt_once<D: Domain>(
     look: Look,
 ) -> Result<Vec<End>, Failure> {
     let prepared = prepare(engine, line, jobs, look).await;
-    Starts::new(engine, jobs).end().await;
+    Starts::new(engine, jobs).end(prepared.is_ok()).await;
     let Prepared { verdicts, outcome, footing, basis, packet } = prepared?;
     let (committed, promise) = match &packet {
         Some(packet) => {

@@ -1,4 +1,5 @@
 //! States of recently used aggregates, as many as fit into a number of bytes, and the events that they rest on.
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::HashMap;

@@ -1,6 +1,7 @@
 //! What the jobs of a batch come to, decided one after the other in memory. Pure.
 //!
 //! A job is looked at in this order: receipt, `exp`, `at`, `expect`, decide.
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use foldhash::{HashMap, HashSet};

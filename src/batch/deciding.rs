@@ -1,5 +1,6 @@
 //! Decisions under way. One that does not come to an end is a bug in the domain which no lock and no time limit of a server
 //! can end; it holds its thread, and in the end all of them.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! The locks that batches in flight hold. A successor goes on under those of its predecessors, so that nobody comes in between.
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::HashMap;

@@ -1,4 +1,5 @@
 //! A batch's place among those in flight: whom it succeeds, and when it may be succeeded.
+
 use std::sync::Arc;
 
 use foldhash::HashMap;

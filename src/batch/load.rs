@@ -1,4 +1,5 @@
 //! What a batch rests on: receipts, heads and states, from the database and from the cache of states.
+
 use std::time::Duration;
 
 use foldhash::{HashMap, HashSet};

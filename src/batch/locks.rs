@@ -1,4 +1,5 @@
 //! A batch's locks: one round for all of its aggregates, and the look at what is left of them before the commit.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
 //! What a batch under way will come to if the database accepts it, and whether the database does. Its successors decide on the
 //! one while they wait for the other.
+
 use std::sync::{Arc, Weak};
 
 use foldhash::HashMap;

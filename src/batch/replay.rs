@@ -2,6 +2,7 @@
 //!
 //! Neither time nor memory grows with a history that has a snapshot. One that has none is read as a whole, once: on the way
 //! snapshots of it are stored, so that whatever interrupts the reading, the next one goes on from there.
+
 use std::ops::RangeInclusive;
 
 use foldhash::HashMap;

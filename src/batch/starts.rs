@@ -45,15 +45,20 @@ impl<'a, D: Domain> Starts<'a, D> {
         }
     }
 
-    /// Nothing is counted against claimed jobs any more: the domain's code has done with them, and the process is still there.
-    /// What follows are packets whose content is settled, and to be killed while they are under way says nothing of a job. If
-    /// the broker does not do it, the starts stay counted, which only makes a job run alone sooner.
-    pub async fn end(self) {
+    /// Takes the starts of claimed jobs back: the process is still there. When the domain's code has done with the jobs, earlier
+    /// starts do not count against them either. What follows then are packets whose content is settled, and to be killed while
+    /// they are under way says nothing of a job. If the broker does not do it, the starts stay counted, which only makes a job
+    /// run alone sooner.
+    pub async fn end(self, is_prepared: bool) {
+        let left = |job: &Job<D>| if is_prepared { 0 } else { job.deliveries.unwrap_or(0) };
         let is_claimed = |job: &Job<D>| job.deliveries.is_some() && job.counted && job.work.is_ok();
         let ended = self.jobs.iter().filter(|planned| is_claimed(&planned.job));
-        if set(&self.engine.broker, ended.map(|planned| (&planned.job, 0))).await.is_ok() {
+        if set(&self.engine.broker, ended.map(|planned| (&planned.job, left(&planned.job)))).await.is_ok() {
             let ended = self.jobs.iter_mut().filter(|planned| is_claimed(&planned.job));
-            ended.for_each(|planned| (planned.job.counted, planned.job.deliveries) = (false, Some(0)));
+            ended.for_each(|planned| {
+                planned.job.deliveries = Some(left(&planned.job));
+                planned.job.counted = false;
+            });
         }
     }
 }

@@ -5,6 +5,7 @@
 //! without a pause is left alone for a while now and then, for longer than anyone who waits pauses between two tries. All
 //! aggregates that have been kept for long rest at once, since a job of several aggregates needs all of them, and so that
 //! another daemon finds them all free.
+
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;

@@ -1,4 +1,5 @@
 //! Which entries this process has in hand, and how many more it may take: in number, and about in bytes.
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::HashMap;

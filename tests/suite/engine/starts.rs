@@ -137,6 +137,22 @@ async fn jobs_that_wait_for_what_they_rest_on_are_not_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_comes_to_nothing_leaves_what_was_counted_before() {
+    let world = world().await;
+    let key = world.id("c");
+    let mut engine = engine(&world, |_, _| {}).await;
+    // No packet is as small.
+    engine.max_packet = 100;
+    let jobs = claimed(&world, &engine, &key).await;
+    let ended = run(&engine, jobs).await;
+    assert_eq!(reasons(&ended), [batch::Back::Refused; 2]);
+    let left: Vec<_> = ended.back.iter().map(|(planned, _)| (planned.job.deliveries, planned.job.counted)).collect();
+    assert_eq!(left, [(Some(EARLIER), false); 2]);
+    let counts: Vec<u64> = pending(&world).await.into_iter().map(|(_, count)| count).collect();
+    assert_eq!(counts, [EARLIER; 2], "neither more nor less speaks against them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn jobs_whose_start_cannot_be_counted_are_not_started_and_keep_no_lock() {
     let world = world().await;
     let key = world.id("c");

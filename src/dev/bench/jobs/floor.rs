@@ -2,6 +2,7 @@
 //!
 //! At the same rate as the contenders of `latency`, by the daemon's own lock library and its own store. One follows the
 //! other, each timed from its own start, so that no queue is part of it.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
