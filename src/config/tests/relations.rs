@@ -57,13 +57,13 @@ fn capacities_fit_together() {
         "LOCKKEEPER_STREAM_PREFETCH",
         "511",
         "stream.prefetch (from LOCKKEEPER_STREAM_PREFETCH): must be at \
-        least batch.max_jobs, which is 512, or no batch is ever full; not 511",
+        least batch.max_jobs, which is 1024, or no batch is ever full; not 511",
     );
     assert_problem(
         "LOCKKEEPER_BATCH_MAX_JOBS",
-        "5000",
+        "7000",
         "stream.prefetch (from the default): must be at least \
-        batch.max_jobs, which is 5000, or no batch is ever full; not 3072",
+        batch.max_jobs, which is 7000, or no batch is ever full; not 6144",
     );
     assert_problem(
         "LOCKKEEPER_BATCH_IN_FLIGHT",
@@ -73,7 +73,7 @@ fn capacities_fit_together() {
     );
     let wrong = problems(
         None,
-        &[REQUIRED, &[("LOCKKEEPER_STREAM_PREFETCH", "x"), ("LOCKKEEPER_BATCH_MAX_JOBS", "4000")]].concat(),
+        &[REQUIRED, &[("LOCKKEEPER_STREAM_PREFETCH", "x"), ("LOCKKEEPER_BATCH_MAX_JOBS", "7000")]].concat(),
         &[],
     );
     assert_eq!(wrong.lines().count(), 1, "a relation with a value that is wrong anyway says nothing: {wrong}");
