@@ -174,7 +174,6 @@ fn arguments(port: u16, data: &Path, socket: &Path, initial: &Path) -> Vec<Strin
         "--bind-address=127.0.0.1",
         "--skip-name-resolve",
         "--skip-log-bin",
-        "--innodb-buffer-pool-size=64M",
         "--innodb-flush-log-at-trx-commit=1",
         "--max-connections=300",
     ];
