@@ -55,6 +55,9 @@ pub struct Measured {
     pub peak_rss_mib: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
+    /// Of the floor alone: from when each job was due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_line: Option<Latency>,
     pub figures: Figures,
 }
 

@@ -83,25 +83,31 @@ fn latencies(rows: &[&Row]) -> Table {
         ["contender", "told", "due", "p50", "p99", "min – max", "p99.9", "unanswered", "its CPU/job", "peak RSS"];
     let mut table = table(&header);
     for row in rows {
-        let spread = |figure: fn(&Latency) -> f64| {
-            Spread::of(row.measured.iter().filter_map(|measured| measured.latency.as_ref()).map(figure))
-        };
-        let ms = |figure| format!("{:.2} ms", spread(figure).median);
-        let p99 = spread(|latency| latency.p99_ms);
-        table.add_row([
-            row.case.who.name().to_owned(),
-            told(row),
-            row.case.rate.map(|rate| format!("{rate}/s")).unwrap_or_default(),
-            ms(|latency| latency.p50_ms),
-            ms(|latency| latency.p99_ms),
-            format!("{:.2} – {:.2}", p99.min, p99.max),
-            ms(|latency| latency.p999_ms),
-            format!("{:.0} of {:.0}", spread(|l| l.unanswered as f64).median, spread(|l| l.offered as f64).median),
-            format!("{:.1} µs", middle(row, |measured| measured.cpu_us.worker)),
-            format!("{:.0} MiB", middle(row, |measured| measured.peak_rss_mib)),
-        ]);
+        let name = row.case.who.name();
+        add_latency(&mut table, row, name.to_owned(), |measured| measured.latency.as_ref());
+        if row.measured.iter().any(|measured| measured.in_line.is_some()) {
+            add_latency(&mut table, row, format!("{name}, from due"), |measured| measured.in_line.as_ref());
+        }
     }
     aligned(table, 2)
+}
+
+fn add_latency(table: &mut Table, row: &Row, name: String, of: fn(&Measured) -> Option<&Latency>) {
+    let spread = |figure: fn(&Latency) -> f64| Spread::of(row.measured.iter().filter_map(of).map(figure));
+    let ms = |figure| format!("{:.2} ms", spread(figure).median);
+    let p99 = spread(|latency| latency.p99_ms);
+    table.add_row([
+        name,
+        told(row),
+        row.case.rate.map(|rate| format!("{rate}/s")).unwrap_or_default(),
+        ms(|latency| latency.p50_ms),
+        ms(|latency| latency.p99_ms),
+        format!("{:.2} – {:.2}", p99.min, p99.max),
+        ms(|latency| latency.p999_ms),
+        format!("{:.0} of {:.0}", spread(|l| l.unanswered as f64).median, spread(|l| l.offered as f64).median),
+        format!("{:.1} µs", middle(row, |measured| measured.cpu_us.worker)),
+        format!("{:.0} MiB", middle(row, |measured| measured.peak_rss_mib)),
+    ]);
 }
 
 fn trials(calibration: &Calibration) -> Table {
