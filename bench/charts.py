@@ -79,9 +79,13 @@ def latency(cases, folder):
     row(["---"] + ["---:"] * 4)
     bars = []
     for case in cases:
-        who, runs = key(case["who"]), [run["latency"] for run in case["measured"]]
-        of = lambda part: [run[part] for run in runs]
-        row([NAMES.get(who, who), str(case["rate"])] + [spread(of(part)) for part in ("p50_ms", "p99_ms", "p999_ms")])
+        who = key(case["who"])
+        runs, in_line = ([run[part] for run in case["measured"] if part in run] for part in ("latency", "in_line"))
+        of = lambda part, runs=runs: [run[part] for run in runs]
+        parts = ("p50_ms", "p99_ms", "p999_ms")
+        row([NAMES.get(who, who), str(case["rate"])] + [spread(of(part)) for part in parts])
+        if in_line:
+            row([f"{NAMES.get(who, who)}, from due", str(case["rate"])] + [spread(of(part, in_line)) for part in parts])
         if max(of("p99_ms")) < 1000:
             bars += [(f"{NAMES.get(who, who)}, {case['rate']}/s, {part[:3]}", COLORS.get(who, OTHER), of(part)) for part in ("p50_ms", "p99_ms")]
     (folder / "latency.svg").write_text(chart("latency, from the moment a job was due", "milliseconds", bars))
