@@ -80,12 +80,12 @@ def latency(cases, folder):
     bars = []
     for case in cases:
         who = key(case["who"])
-        runs, in_line = ([run[part] for run in case["measured"] if part in run] for part in ("latency", "in_line"))
+        runs, from_due = ([run[part] for run in case["measured"] if part in run] for part in ("latency", "from_due"))
         of = lambda part, runs=runs: [run[part] for run in runs]
         parts = ("p50_ms", "p99_ms", "p999_ms")
         row([NAMES.get(who, who), str(case["rate"])] + [spread(of(part)) for part in parts])
-        if in_line:
-            row([f"{NAMES.get(who, who)}, from due", str(case["rate"])] + [spread(of(part, in_line)) for part in parts])
+        if from_due:
+            row([f"{NAMES.get(who, who)}, from due", str(case["rate"])] + [spread(of(part, from_due)) for part in parts])
         if max(of("p99_ms")) < 1000:
             bars += [(f"{NAMES.get(who, who)}, {case['rate']}/s, {part[:3]}", COLORS.get(who, OTHER), of(part)) for part in ("p50_ms", "p99_ms")]
     (folder / "latency.svg").write_text(chart("latency, from the moment a job was due", "milliseconds", bars))

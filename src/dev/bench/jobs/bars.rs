@@ -81,14 +81,14 @@ fn peaks(rows: &[Row]) -> Vec<f64> {
 mod tests {
     use super::*;
     use crate::dev::bench::Spread;
-    use crate::dev::bench::jobs::cases::round;
+    use crate::dev::bench::jobs::cases::{Case, round};
     use crate::dev::bench::jobs::latency;
     use crate::dev::bench::jobs::usage::Cpu;
 
     /// All cases, each with a figure of its own in every round.
     fn rows() -> Vec<Row> {
         let scenarios = [Uniform, Hot, Orders, Scenario::Zipf, Latency];
-        let row = |(place, case)| {
+        let row = |(place, case): (usize, Case)| {
             let figure = (place + 1) as f64;
             let cpu_us = Cpu { worker: figure, broker: 2.0, lock_nodes: 3.0, database: 4.0 };
             let latency = latency::Latency::of(vec![figure; 10], 0, 0.0);
@@ -97,6 +97,7 @@ mod tests {
                 cpu_us,
                 peak_rss_mib: figure * factor,
                 latency: latency.clone(),
+                from_due: latency.clone().filter(|_| case.who == Floor),
                 ..Measured::default()
             };
             Row {
@@ -160,5 +161,6 @@ mod tests {
             assert!(text.contains(name), "{name} is not in:\n{text}");
         }
         assert_eq!(text.matches("original").count(), 6);
+        assert_eq!((text.matches("floor").count(), text.matches("floor, from due").count()), (2, 1));
     }
 }

@@ -101,7 +101,7 @@ impl Bench {
         let table = Timetable::new(Duration::ZERO, rate, pace)?;
         let jobs = self.backlog(Scenario::Latency).first(table.jobs()).to_vec();
         let [begins, ends] = table.window();
-        let (mut times, mut in_line, mut first, mut done) = (Vec::new(), Vec::new(), None, 0);
+        let (mut times, mut from_due, mut first, mut done) = (Vec::new(), Vec::new(), None, 0);
         for (place, job) in jobs.iter().enumerate().take_while(|_| Instant::now() < ends) {
             let due = table.due(place);
             // A thread keeps the time, as for the contenders: the runtime's own clock goes by the millisecond.
@@ -115,7 +115,7 @@ impl Bench {
             done += 1;
             if counts {
                 times.push(time.as_secs_f64() * 1e3);
-                in_line.push(due.elapsed().as_secs_f64() * 1e3);
+                from_due.push(due.elapsed().as_secs_f64() * 1e3);
             }
         }
         let last = Mark::now(&store, &processes).await?;
@@ -124,7 +124,12 @@ impl Bench {
         self.site.verify(&store, Who::Floor, &jobs, &figures).await?;
         store.close().await;
         let measured = last.since(first.context("no job counts")?, Scenario::Latency);
-        Ok(Measured { latency: Latency::of(times, 0, 0.0), in_line: Latency::of(in_line, 0, 0.0), figures, ..measured })
+        Ok(Measured {
+            latency: Latency::of(times, 0, 0.0),
+            from_due: Latency::of(from_due, 0, 0.0),
+            figures,
+            ..measured
+        })
     }
 }
 

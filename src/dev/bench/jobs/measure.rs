@@ -57,7 +57,7 @@ pub struct Measured {
     pub latency: Option<Latency>,
     /// Of the floor alone: from when each job was due.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub in_line: Option<Latency>,
+    pub from_due: Option<Latency>,
     pub figures: Figures,
 }
 

@@ -85,8 +85,8 @@ fn latencies(rows: &[&Row]) -> Table {
     for row in rows {
         let name = row.case.who.name();
         add_latency(&mut table, row, name.to_owned(), |measured| measured.latency.as_ref());
-        if row.measured.iter().any(|measured| measured.in_line.is_some()) {
-            add_latency(&mut table, row, format!("{name}, from due"), |measured| measured.in_line.as_ref());
+        if row.measured.iter().any(|measured| measured.from_due.is_some()) {
+            add_latency(&mut table, row, format!("{name}, from due"), |measured| measured.from_due.as_ref());
         }
     }
     aligned(table, 2)

@@ -1,9 +1,9 @@
 //! A batch as the server gets it, in the two best forms.
 //!
-//! Measured for `item.restock` at 512 jobs per transaction with all columns written, database CPU per job. MariaDB 10.11: bulk execution 13.3 us, LOAD
-//! DATA 20.7 (which makes warnings of duplicate keys), prepared statements of 256 rows 22.2, text 20.3. MySQL 9.7, which has
-//! no bulk execution: text 30.4, LOAD DATA 30.2, prepared statements 37.4. Text is cheaper by 2 to 5 us when positions are
-//! numbers and not sums with a variable; bulk execution is not.
+//! Measured for `item.restock` at 512 jobs per transaction with all columns written, database CPU per job. MariaDB 10.11: bulk
+//! execution 13.3 us, LOAD DATA 20.7 (which makes warnings of duplicate keys), prepared statements of 256 rows 22.2, text 20.3.
+//! MySQL 9.7, which has no bulk execution: text 30.4, LOAD DATA 30.2, prepared statements 37.4. Text is cheaper by 2 to 5 us
+//! when positions are numbers and not sums with a variable; bulk execution is not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
