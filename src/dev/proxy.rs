@@ -43,6 +43,8 @@ pub enum Fault {
 pub struct Proxy {
     address: SocketAddr,
     fault: watch::Sender<Fault>,
+    target: watch::Sender<SocketAddr>,
+    silenced: watch::Sender<u64>,
     task: JoinHandle<()>,
 }
 
@@ -52,8 +54,10 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", free_port()?)).await?;
         let address = listener.local_addr()?;
         let (fault, faults) = watch::channel(Fault::None);
-        let task = tokio::spawn(accept(listener, address, target, faults));
-        Ok(Proxy { address, fault, task })
+        let (target, targets) = watch::channel(target);
+        let (silenced, silences) = watch::channel(0);
+        let task = tokio::spawn(accept(listener, address, Ways { targets, faults, silences }));
+        Ok(Proxy { address, fault, target, silenced, task })
     }
 
     /// Where it listens.
@@ -65,6 +69,26 @@ impl Proxy {
     pub fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
     }
+
+    /// Leads new connections to `target` from now on. Open ones stay where they are, as behind a name or an address that moves.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
+    }
+
+    /// From now on nothing passes over the connections that are open now, and they are not closed either, as when a host
+    /// vanishes; new ones work.
+    pub fn silence_open(&self) {
+        self.silenced.send_modify(|silenced| *silenced += 1);
+    }
+}
+
+/// Where connections lead, and how they are treated.
+#[derive(Clone)]
+struct Ways {
+    targets: watch::Receiver<SocketAddr>,
+    faults: watch::Receiver<Fault>,
+    /// How often the open connections have been silenced.
+    silences: watch::Receiver<u64>,
 }
 
 impl Drop for Proxy {
@@ -74,8 +98,8 @@ impl Drop for Proxy {
 }
 
 /// Accepts until it is aborted; the connections live in the task that serves them, and see the channel close.
-async fn accept(first: TcpListener, address: SocketAddr, target: SocketAddr, mut faults: watch::Receiver<Fault>) {
-    let mut listener = Some(first);
+async fn accept(first: TcpListener, address: SocketAddr, ways: Ways) {
+    let (mut listener, mut faults) = (Some(first), ways.faults.clone());
     loop {
         if *faults.borrow_and_update() == Fault::Refuse {
             listener = None;
@@ -92,7 +116,7 @@ async fn accept(first: TcpListener, address: SocketAddr, target: SocketAddr, mut
         };
         tokio::select! {
             accepted = open.accept() => if let Ok((client, _)) = accepted {
-                tokio::spawn(serve(client, target, faults.clone()));
+                tokio::spawn(serve(client, ways.clone()));
             },
             changed = faults.changed() => if changed.is_err() { return },
         }
@@ -114,7 +138,21 @@ enum End {
     Reset,
 }
 
-async fn serve(mut client: TcpStream, target: SocketAddr, faults: watch::Receiver<Fault>) {
+/// Carries a connection's data until it ends, or until it is silenced: then the connection is kept, since closing it would be
+/// heard.
+async fn serve(client: TcpStream, Ways { targets, faults, mut silences }: Ways) {
+    let (target, silenced) = (*targets.borrow(), *silences.borrow_and_update());
+    let carried = carry(client, target, faults);
+    tokio::pin!(carried);
+    tokio::select! {
+        () = &mut carried => return,
+        _ = silences.wait_for(|now| *now > silenced) => {}
+    }
+    // For as long as there is a proxy.
+    while silences.changed().await.is_ok() {}
+}
+
+async fn carry(mut client: TcpStream, target: SocketAddr, faults: watch::Receiver<Fault>) {
     if *faults.borrow() == Fault::Reset {
         let _ = client.set_zero_linger();
         return;

@@ -10,11 +10,12 @@ use sqlx::{Connection, Row};
 use super::{Store, StoreError};
 
 /// Every migration: version, name, statements. A new one is a file and a line here.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "events", include_str!("../../migrations/0001_events.sql")),
     (2, "shop", include_str!("../../migrations/0002_shop.sql")),
     (3, "snapshots", include_str!("../../migrations/0003_snapshots.sql")),
     (4, "defaults", include_str!("../../migrations/0004_defaults.sql")),
+    (5, "fence", include_str!("../../migrations/0005_fence.sql")),
 ];
 
 /// How far a database's schema is.
@@ -74,7 +75,7 @@ impl Store {
              INSERT INTO receipts SELECT * FROM receipts WHERE 1 = 0; \
              INSERT INTO snapshots SELECT * FROM snapshots WHERE 1 = 0; \
              UPDATE snapshots SET state = state WHERE 1 = 0; \
-             UPDATE event_sequence SET position = position, unchanged = 1 WHERE 1 = 0; {forget}ROLLBACK"
+             UPDATE event_sequence SET position = position, unchanged = 1, batch = batch + 1 WHERE 1 = 0; {forget}ROLLBACK"
         );
         self.rows(statements, false).await.map(drop)
     }

@@ -167,7 +167,7 @@ impl Packet {
     /// expected may have failed, which can only be looked for when whoever had the row before has committed or failed.
     fn sequence(&self, Basis { anchors, expected }: &Basis, base: Option<u64>) -> Sql {
         let mut sql = Sql::new();
-        sql.raw("UPDATE event_sequence SET position = ");
+        sql.raw("UPDATE event_sequence SET batch = batch + 1, position = ");
         match base {
             Some(base) => {
                 sql.raw("IF(position = ").number(base).raw(", ").number(base + self.count()).raw(", NULL)");

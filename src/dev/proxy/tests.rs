@@ -152,3 +152,29 @@ async fn a_cut_comes_in_the_middle_of_a_reply() {
     let error = socket.read_to_end(&mut answer).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
+
+#[tokio::test]
+async fn open_connections_stay_when_new_ones_are_led_elsewhere() {
+    let ((proxy, at_first), (other, elsewhere)) = (echo().await, echo().await);
+    let mut open_before = open(&proxy).await;
+    hello(&mut open_before).await.unwrap();
+    proxy.lead_to(other.address());
+    hello(&mut open(&proxy).await).await.unwrap();
+    hello(&mut open_before).await.unwrap();
+    assert_eq!((*at_first.borrow(), *elsewhere.borrow()), (10, 5));
+}
+
+#[tokio::test]
+async fn open_connections_are_silent_and_not_closed_while_new_ones_work() {
+    let (proxy, _) = echo().await;
+    let mut open_before = open(&proxy).await;
+    hello(&mut open_before).await.unwrap();
+    proxy.silence_open();
+    open_before.write_all(b"hello").await.unwrap();
+    assert!(is_silent(&mut open_before).await);
+    hello(&mut open(&proxy).await).await.unwrap();
+    proxy.set(Fault::Reset);
+    assert!(is_silent(&mut open_before).await, "nobody hears a host that has vanished");
+    drop(proxy);
+    assert!(open_before.read_u8().await.is_err());
+}

@@ -80,7 +80,7 @@ impl Ground {
              FROM {SAMPLE}.wanted w STRAIGHT_JOIN {database}.items i ON i.item_id = w.id; \
              INSERT INTO {SAMPLE}.snapshots SELECT s.* FROM {SAMPLE}.wanted w STRAIGHT_JOIN {database}.snapshots s \
              ON s.aggregate_type = 'item' AND s.aggregate_id = w.id; \
-             INSERT INTO {SAMPLE}.event_sequence SELECT id, (SELECT COUNT(*) FROM {SAMPLE}.picked), unchanged \
+             INSERT INTO {SAMPLE}.event_sequence SELECT id, (SELECT COUNT(*) FROM {SAMPLE}.picked), unchanged, batch \
              FROM {database}.event_sequence"
         );
         admin.rows(sql, false).await?;
