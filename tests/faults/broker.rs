@@ -121,6 +121,7 @@ pub async fn writes_refused(site: &mut Site) {
     site.world.redis_do::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
     site.mended().await;
     site.world.redis_do::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    site.not_ready("broker").await;
     site.logged("NOREPLICAS").await;
     site.world.redis_do::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
     site.mended().await;
@@ -130,6 +131,7 @@ pub async fn replica_for_a_while(site: &mut Site) {
     site.under_load().await;
     let nobody = lockkeeper::dev::servers::free_port().expect("a free port").to_string();
     site.world.redis_do::<()>(&["REPLICAOF", "127.0.0.1", &nobody]).await;
+    site.not_ready("broker").await;
     site.logged("READONLY").await;
     site.world.redis_do::<()>(&["REPLICAOF", "NO", "ONE"]).await;
     site.mended().await;

@@ -3,7 +3,7 @@
 use futures_util::future::LocalBoxFuture;
 
 use crate::site::Site;
-use crate::{broker, database, disk, handler, input, locks, long, network, process};
+use crate::{alive, broker, database, disk, handler, input, locks, long, network, process, state};
 
 /// What a case does.
 pub enum Subject {
@@ -95,6 +95,16 @@ pub fn all() -> Vec<Case> {
         // Not of the matrix: what must hold for long.
         case(101, "two daemons restarted in turn, 100 times", |site| Box::pin(long::restarted_in_turn(site))),
         case(102, "no database for 60 s", |site| Box::pin(long::minute_without_database(site))),
+        // Servers that are alive and wrong.
+        case(110, "database switched, old primary alive", |site| Box::pin(alive::database_switched(site))),
+        case(111, "database's open connections silent", |site| Box::pin(alive::database_silent(site))),
+        case(112, "broker's open connections silent", |site| Box::pin(alive::broker_silent(site))),
+        case(113, "broker switched, old master alive", |site| Box::pin(alive::broker_switched(site))),
+        case(114, "sessions that begin with the worst settings", |site| Box::pin(alive::hostile_sessions(site))),
+        case(115, "sequence row gone, then behind the log", |site| Box::pin(state::sequence_wrong(site))),
+        case(116, "a key name refused while running", |site| Box::pin(state::key_refused(site))),
+        case(117, "entries that are in no list", |site| Box::pin(state::orphaned(site))),
+        case(118, "refused reply streams beside good ones", |site| Box::pin(state::replies_refused(site))),
     ];
     for number in 51..=55 {
         cases.push(absent(number, "projections and admin", "no rebuild and no admin yet"));

@@ -93,6 +93,7 @@ pub async fn full(site: &mut Site) {
     };
     let first = eventually("I7: the refusal is counted", refused).await;
     println!("    with the disk full: {first}");
+    site.not_ready("database").await;
     disk(site).relieve();
     // InnoDB refuses some writes and ends itself at others.
     if sqlx::MySqlConnection::connect(&site.servers.database.url("")).await.is_err() {

@@ -4,6 +4,7 @@
 //! a word on the command line by name. `LOCKKEEPER_FAULTS_SEED` repeats an earlier run's load and choices. The table is
 //! also written to `target/faults/table.txt` and `table.json`.
 
+mod alive;
 mod broker;
 mod cases;
 mod database;
@@ -18,6 +19,7 @@ mod order;
 mod process;
 mod report;
 mod site;
+mod state;
 // The suite uses what this one does not.
 #[allow(dead_code)]
 #[path = "../suite/world.rs"]

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use lockkeeper::dev::audit::audit;
 use lockkeeper::dev::proxy::{Fault, Proxy};
-use lockkeeper::dev::servers::{BROKER, Folder, RedisServer, Servers};
+use lockkeeper::dev::servers::{BROKER, DatabaseServer, Folder, RedisServer, Servers};
+use lockkeeper::store::Store;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sqlx::{Connection, MySqlConnection, Row};
@@ -17,6 +18,10 @@ use crate::world::{Daemon, World, eventually};
 
 /// How soon work has to go on once a fault is over.
 pub const RECOVERY: Duration = Duration::from_secs(10);
+
+/// How soon `/readyz` has to say that nothing can be committed or acknowledged, and that it can be again.
+const UNREADY: Duration = Duration::from_secs(3);
+const READY: Duration = Duration::from_secs(5);
 
 /// The password in the daemons' URLs, which must never be seen again.
 pub const CANARY: &str = "c4n4ry-s3cr3t";
@@ -31,6 +36,8 @@ pub struct Site {
     pub broker: RedisServer,
     pub to_broker: Proxy,
     pub to_database: Proxy,
+    /// The case's own database, in the cases that do worse to it than the others could bear.
+    pub database: Option<DatabaseServer>,
     /// Proxies to the lock nodes, in the cases that need them.
     pub to_nodes: Vec<Proxy>,
     pub daemons: Vec<Daemon>,
@@ -54,20 +61,13 @@ pub struct Site {
 impl Site {
     pub async fn new(servers: Servers, seed: u64) -> Self {
         let folder = Folder::temporary().expect("a folder");
-        let secret = format!(">{CANARY}");
-        let account = ["--user", "app", "on", &secret, "~*", "&*", "+@all"];
-        // Every XADD that was answered survives a kill of the broker, so that what is missing afterwards is our loss.
-        let arguments = [BROKER, &["--appendfsync", "always"], &account].concat();
-        let broker = RedisServer::start(&folder, "broker", &arguments).await.expect("a broker of its own");
+        let broker = start_broker(&folder, "broker", &[]).await;
         let mysql = servers.database.url("").trim_end_matches('/').to_owned();
         let nodes = servers.lock_nodes.iter().map(|node| node.url()).collect();
         let mut world = World::on(&mysql, &broker.url(), nodes, folder.clone()).await;
         let name = world.database.rsplit('/').next().expect("a database's name").to_owned();
-        let account = format!(
-            "CREATE USER '{name}'@'127.0.0.1' IDENTIFIED BY '{CANARY}'; GRANT ALL ON {name}.* TO '{name}'@'127.0.0.1'"
-        );
         let mut root = MySqlConnection::connect(&mysql).await.expect("the database answers");
-        sqlx::raw_sql(&account).execute(&mut root).await.expect("an account");
+        sqlx::raw_sql(&create_account(&name)).execute(&mut root).await.expect("an account");
         let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let to_broker = Proxy::start(local(broker.port())).await.expect("a proxy");
         let to_database = Proxy::start(local(servers.database.port())).await.expect("a proxy");
@@ -79,6 +79,7 @@ impl Site {
             broker,
             to_broker,
             to_database,
+            database: None,
             to_nodes: Vec::new(),
             daemons: Vec::new(),
             pushed: Pushed::default(),
@@ -95,9 +96,43 @@ impl Site {
         }
     }
 
+    /// Goes to a database of its own, with these arguments, before there is a daemon.
+    pub async fn with_database(&mut self, arguments: &[&str]) {
+        let server = DatabaseServer::start_with(&self.folder, "own", arguments).await.expect("a database of its own");
+        let name = self.world.database.rsplit('/').next().expect("a database's name").to_owned();
+        let mut root = MySqlConnection::connect(&server.url("")).await.expect("the database answers");
+        let create = format!("CREATE DATABASE {name}; {}", create_account(&name));
+        sqlx::raw_sql(&create).execute(&mut root).await.expect("a database and an account");
+        self.to_database.lead_to(SocketAddr::from(([127, 0, 0, 1], server.port())));
+        self.read_from(&server).await;
+        self.world.store.migrate().await.expect("the migrations apply");
+        self.database = Some(server);
+    }
+
+    /// What the suite itself looks at from now on.
+    pub async fn read_from(&mut self, server: &DatabaseServer) {
+        let name = self.world.database.rsplit('/').next().expect("a database's name");
+        let store = Store::connect(&server.url(name), 4, Duration::from_secs(10)).await;
+        self.world.store = store.expect("the database answers");
+    }
+
+    /// A broker that has all that the present one has, and follows it.
+    pub async fn successor(&self, name: &str) -> RedisServer {
+        start_broker(&self.folder, name, &["--replicaof", "127.0.0.1", &self.broker.port().to_string()]).await
+    }
+
+    pub fn folder(&self) -> &Arc<Folder> {
+        &self.folder
+    }
+
     /// A warm daemon, items to sell, and a load.
     pub async fn under_load(&mut self) {
-        self.daemon(&[]).await;
+        self.under_load_with(&[]).await;
+    }
+
+    /// The same, with these settings.
+    pub async fn under_load_with(&mut self, settings: &[(&str, &str)]) {
+        self.daemon(settings).await;
         self.stock_up().await;
         self.load();
         self.progress().await;
@@ -167,7 +202,8 @@ impl Site {
     /// An administrator's connection to this case's database, past the proxy.
     pub async fn root(&self) -> MySqlConnection {
         let name = self.world.database.rsplit('/').next().expect("a database's name");
-        MySqlConnection::connect(&self.servers.database.url(name)).await.expect("the database answers")
+        let server = self.database.as_ref().unwrap_or(&self.servers.database);
+        MySqlConnection::connect(&server.url(name)).await.expect("the database answers")
     }
 
     pub async fn sql(&self, text: &str) {
@@ -211,6 +247,11 @@ impl Site {
 
     /// The fault is over: a job that is pushed now must be done in time.
     pub async fn mended(&mut self) {
+        self.mended_within(RECOVERY).await;
+    }
+
+    /// The same, with less time.
+    pub async fn mended_within(&mut self, limit: Duration) {
         let since = Instant::now();
         self.reconnect().await;
         let job = Job::new("item.restock", &self.world.id("item0"), r#"{"quantity":1}"#);
@@ -218,7 +259,8 @@ impl Site {
         self.done(&job).await;
         let took = since.elapsed();
         self.recovery = self.recovery.max(Some(took));
-        assert!(took < RECOVERY, "I6: work went on only {took:?} after the fault");
+        assert!(took < limit, "I6: work went on only {took:?} after the fault");
+        self.ready().await;
     }
 
     /// The fault is over: jobs must be done again in time, the oldest first.
@@ -228,17 +270,37 @@ impl Site {
         let took = since.elapsed();
         self.recovery = self.recovery.max(Some(took));
         assert!(took < RECOVERY, "I6: work went on only {took:?} after the fault");
+        self.ready().await;
     }
 
-    /// Waits until the first daemon says that it is not ready, and which check says so.
+    /// Work goes on, so each daemon must soon say that it is ready.
+    async fn ready(&self) {
+        for daemon in &self.daemons {
+            let mut last = String::new();
+            let ready = within(READY, async || {
+                let (status, text) = daemon.get("/readyz").await?;
+                last = text;
+                (status == 200).then_some(())
+            });
+            assert!(ready.await.is_some(), "I7: /readyz is 503 for {READY:?} although work goes on:\n{last}");
+        }
+    }
+
+    /// Nothing can be committed or acknowledged: the first daemon must soon say that it is not ready, and which check says so.
     pub async fn not_ready(&self, check: &str) {
-        eventually(&format!("I7: /readyz says that the {check} is away"), async || {
+        let mut last = String::new();
+        let unready = within(UNREADY, async || {
             let (status, text) = self.daemons[0].get("/readyz").await?;
             assert!(!text.contains(CANARY), "I8: the password is in /readyz");
-            let line = text.lines().find(|line| line.starts_with(check))?;
-            (status == 503 && !line.ends_with(": ok")).then_some(())
-        })
-        .await;
+            let line = text.lines().find(|line| line.starts_with(check)).unwrap_or(": ok");
+            let is_told = status == 503 && !line.ends_with(": ok");
+            last = text;
+            is_told.then_some(())
+        });
+        assert!(
+            unready.await.is_some(),
+            "I7: /readyz does not say within {UNREADY:?} that the {check} is away:\n{last}"
+        );
     }
 
     /// Waits until a series of the first daemon has at least this value; `QUEUE` stands for the stream.
@@ -337,6 +399,35 @@ impl Site {
         }
         servers
     }
+}
+
+/// Every XADD that was answered survives a kill of this broker, so that what is missing afterwards is our loss.
+async fn start_broker(folder: &Arc<Folder>, name: &str, more: &[&str]) -> RedisServer {
+    let secret = format!(">{CANARY}");
+    let account = ["--user", "app", "on", &secret, "~*", "&*", "+@all"];
+    let arguments = [BROKER, &["--appendfsync", "always"], more, &account].concat();
+    RedisServer::start(folder, name, &arguments).await.expect("a broker of its own")
+}
+
+/// The statements that make the daemons' account, which is that of an application.
+fn create_account(database: &str) -> String {
+    format!(
+        "CREATE USER '{database}'@'127.0.0.1' IDENTIFIED BY '{CANARY}'; \
+         GRANT ALL ON {database}.* TO '{database}'@'127.0.0.1'"
+    )
+}
+
+/// What `condition` gives within `limit`, also when it does not answer.
+async fn within<T>(limit: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let asked = async {
+        loop {
+            if let Some(value) = condition().await {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(limit, asked).await.ok()
 }
 
 /// The process, its open files and its memory in KiB.

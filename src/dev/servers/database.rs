@@ -32,6 +32,7 @@ pub struct DatabaseServer {
     name: String,
     port: u16,
     folder: Arc<Folder>,
+    extra: Vec<String>,
     process: Process,
 }
 
@@ -39,16 +40,22 @@ impl DatabaseServer {
     /// Starts a server under a name that is unique in the folder and waits until it answers. A new data directory is
     /// filled first.
     pub async fn start(folder: &Arc<Folder>, name: &str) -> Result<DatabaseServer, ServersError> {
+        Self::start_with(folder, name, &[]).await
+    }
+
+    /// The same, with further arguments for the server, which come after all others.
+    pub async fn start_with(folder: &Arc<Folder>, name: &str, extra: &[&str]) -> Result<DatabaseServer, ServersError> {
         fill(folder, name).await?;
+        let extra: Vec<String> = extra.iter().map(|&argument| argument.to_owned()).collect();
         let mut attempts = 0;
         loop {
             attempts += 1;
             let port = free_port().map_err(|source| ServersError::Spawn { name: name.to_owned(), source })?;
-            match launch(folder, name, port).await {
+            match launch(folder, name, port, &extra).await {
                 Err(error) if error.is_port_taken() && attempts < 5 => {}
                 launched => {
                     let (name, folder) = (name.to_owned(), Arc::clone(folder));
-                    return Ok(DatabaseServer { name, port, folder, process: launched? });
+                    return Ok(DatabaseServer { name, port, folder, extra, process: launched? });
                 }
             }
         }
@@ -77,7 +84,7 @@ impl DatabaseServer {
     /// Starts it again, on the same port and the same data. A server that runs is killed first.
     pub async fn restart(&mut self) -> Result<(), ServersError> {
         self.kill();
-        self.process = launch(&self.folder, &self.name, self.port).await?;
+        self.process = launch(&self.folder, &self.name, self.port, &self.extra).await?;
         Ok(())
     }
 
@@ -141,7 +148,7 @@ fn temporary(folder: &Folder, name: &str) -> Result<String, ServersError> {
     Ok(path.display().to_string())
 }
 
-async fn launch(folder: &Arc<Folder>, name: &str, port: u16) -> Result<Process, ServersError> {
+async fn launch(folder: &Arc<Folder>, name: &str, port: u16, extra: &[String]) -> Result<Process, ServersError> {
     let programs = program::database()?;
     let initial = folder.path().join(format!("{name}.sql"));
     fs::write(&initial, INITIAL_SQL).map_err(|source| ServersError::Folder { path: initial.clone(), source })?;
@@ -155,6 +162,7 @@ async fn launch(folder: &Arc<Folder>, name: &str, port: u16) -> Result<Process, 
             server
         }
     };
+    arguments.extend_from_slice(extra);
     let temporary = temporary(folder, name)?;
     let mut process = Process::start(folder, name, &program, arguments, &[("TMPDIR", &temporary)])?;
     process.ready(READY_WITHIN, || answers(socket.clone())).await?;
