@@ -41,13 +41,15 @@ pub async fn hostile(site: &mut Site) {
     push_dead(site, &jobs).await;
 }
 
-/// Two payloads far over the limit, and a backlog that fills the daemon's hands many times.
+/// Payloads far over the limit, and a backlog that fills the daemon's hands many times.
 pub async fn large(site: &mut Site) {
     site.under_load().await;
     let key = site.world.id("item0");
     let pad = format!(r#"{{"quantity":1,"pad":"{}"}}"#, "x".repeat(64 << 20));
-    push_dead(site, &[Job::new("item.restock", &key, &pad)]).await;
-    site.counted(r#"lockkeeper_jobs_dead_lettered_total{queue="QUEUE",reason="too_large"}"#, 1.0).await;
+    for _ in 0..3 {
+        push_dead(site, &[Job::new("item.restock", &key, &pad)]).await;
+    }
+    site.counted(r#"lockkeeper_jobs_dead_lettered_total{queue="QUEUE",reason="too_large"}"#, 3.0).await;
     for _ in 0..20 {
         let jobs: Vec<Job> = (0..500).map(|_| Job::new("item.restock", &key, r#"{"quantity":1}"#)).collect();
         site.push(&jobs).await;

@@ -28,7 +28,10 @@ pub const CANARY: &str = "c4n4ry-s3cr3t";
 
 /// What a daemon may hold more at the end than when it was warm.
 const MORE_FILES: usize = 25;
-const MORE_MEMORY_KB: u64 = 150_000;
+const MORE_MEMORY_KB: u64 = 64 << 10;
+
+/// How soon it has to be so.
+const GIVEN_BACK: Duration = Duration::from_secs(10);
 
 pub struct Site {
     pub world: World,
@@ -363,11 +366,19 @@ impl Site {
         if self.daemons.first().and_then(|daemon| daemon.process.pid()) != Some(pid) {
             return;
         }
-        eventually("I8: open files and memory are back near where they were", async || {
+        let mut now = (0, 0);
+        let given_back = within(GIVEN_BACK, async || {
             let (_, files_now, memory_now) = resources(pid)?;
+            now = (files_now, memory_now);
             (files_now <= files + MORE_FILES && memory_now <= memory + MORE_MEMORY_KB).then_some(())
-        })
-        .await;
+        });
+        let is_given_back = given_back.await.is_some();
+        let (files_now, memory_now) = now;
+        assert!(
+            is_given_back,
+            "I8: it is not back near where it was within {GIVEN_BACK:?}: {files} open files and {memory} KiB of memory when it \
+             was warm, {files_now} and {memory_now} now"
+        );
     }
 
     /// Ends the case, whatever became of it, and gives the servers back in order.
