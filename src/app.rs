@@ -107,7 +107,7 @@ async fn connect_all<D: Domain>(
     });
     let spans = Spans::from_environment().map_err(|error| StartError::Refused(error.to_string()))?;
     metrics.configured(true, unix_seconds());
-    let store = store(config).await?.observed(metrics.clone());
+    let store = store(config).await?.observed(metrics.clone()).only_to_write();
     prepare(&store, config).await?;
     let broker = broker(config).await?;
     broker.ensure_groups().await?;

@@ -22,6 +22,7 @@ use crate::domain::shop::Shop;
 use crate::lifecycle::Lifecycle;
 use crate::projection;
 use crate::reload;
+use crate::store::Sequence;
 use crate::telemetry;
 
 /// Jobs flow in on Redis streams, pass a lock per aggregate, and leave as events in MySQL: none lost, none applied twice.
@@ -43,7 +44,7 @@ enum Command {
     /// Run the daemon until SIGTERM or SIGINT, then finish what is in flight
     Run,
     /// Apply pending migrations to the database
-    Migrate,
+    Migrate(Migrate),
     /// Check the configuration and every server it names; exit 0 only when all is well
     Check(Json),
     /// Push jobs: one from arguments, or many as NDJSON on standard input
@@ -79,6 +80,14 @@ enum Command {
     Dev(dev::Dev),
     /// Measure on throwaway servers, beside peers
     Bench(dev::Bench),
+}
+
+/// Arguments of `migrate`.
+#[derive(Clone, Copy, Debug, Args)]
+struct Migrate {
+    /// Then make the sequence row say where the log ends, after a partial restore. No daemon may run meanwhile
+    #[arg(long)]
+    repair_sequence: bool,
 }
 
 /// Machine-readable output.
@@ -198,7 +207,7 @@ async fn run(cli: Cli, matches: &ArgMatches) -> Result<u8, Failed> {
     let load = || load::config(cli.config.as_deref(), matches);
     match cli.command {
         Command::Run => daemon(&load()?, load).await,
-        Command::Migrate => migrate(&load()?).await,
+        Command::Migrate(arguments) => migrate(&load()?, arguments).await,
         Command::Check(json) => check::check(&load()?, json.json).await,
         Command::Enqueue(jobs) => enqueue::enqueue(&load()?, jobs).await,
         Command::Job { id, json } => show::job(&load()?, &id, json.json).await,
@@ -237,10 +246,20 @@ async fn daemon(config: &Config, load: impl Fn() -> Result<Config, Failed>) -> R
     })
 }
 
-async fn migrate(config: &Config) -> Result<u8, Failed> {
-    let store = app::store(config).await?;
-    store.migrate().await.map_err(StartError::from)?;
-    println!("the schema is current");
+async fn migrate(config: &Config, arguments: Migrate) -> Result<u8, Failed> {
+    let store = app::store(config).await?.only_to_write();
+    for name in store.migrate().await.map_err(StartError::from)? {
+        operator::line(format_args!("applied {name}"))?;
+    }
+    operator::line("the schema is current")?;
+    if arguments.repair_sequence {
+        let Sequence { row, log } = store.repair_sequence().await?;
+        operator::line(match row {
+            Some(row) if row == log => format!("the sequence row was right: the log ends at {log}"),
+            Some(row) => format!("the sequence row said {row}, and says {log} now, where the log ends"),
+            None => format!("the sequence row was not there, and says {log} now, where the log ends"),
+        })?;
+    }
     Ok(exit::OK)
 }
 

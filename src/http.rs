@@ -103,7 +103,7 @@ pub(crate) async fn database(endpoints: &Endpoints) -> Result<(), String> {
         return Err("the database is read-only".to_owned());
     }
     match endpoints.store.schema().await.map_err(|error| error.to_string())? {
-        SchemaState::Current => Ok(()),
+        SchemaState::Current => endpoints.store.prove().await.map_err(|error| error.to_string()),
         SchemaState::Behind(missing) => Err(format!("{missing} migrations are pending")),
         SchemaState::Ahead => Err("the schema is newer than this program".to_owned()),
     }

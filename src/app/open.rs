@@ -27,6 +27,7 @@ impl From<StoreError> for StartError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(Outage::Denied, _) => Self::Denied(error.to_string()),
+            StoreError::Unavailable(Outage::Sequence, _) => Self::Refused(error.to_string()),
             _ => Self::Unavailable(error.to_string()),
         }
     }
@@ -36,7 +37,13 @@ impl From<MigrateError> for StartError {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Store(error) => error.into(),
-            error => Self::Refused(error.to_string()),
+            MigrateError::Locked => Self::Unavailable(error.to_string()),
+            MigrateError::Statement { ref source, is_refused, .. } => match source {
+                StoreError::Unavailable(Outage::Denied, _) => Self::Denied(error.to_string()),
+                StoreError::Unavailable(Outage::Other, _) if is_refused => Self::Refused(error.to_string()),
+                _ => Self::Unavailable(error.to_string()),
+            },
+            MigrateError::Changed(_) | MigrateError::Newer(_) => Self::Refused(error.to_string()),
         }
     }
 }
@@ -99,7 +106,10 @@ pub fn locks(config: &Config, metrics: Arc<Metrics>) -> Result<Redlock, StartErr
 pub(super) async fn prepare(store: &Store, config: &Config) -> Result<(), StartError> {
     match store.schema().await? {
         SchemaState::Current => {}
-        SchemaState::Behind(_) if config.database.migrate => store.migrate().await?,
+        SchemaState::Behind(_) if config.database.migrate => {
+            let applied = store.migrate().await?;
+            tracing::info!(migrations = applied.join(","), "the schema has been migrated");
+        }
         SchemaState::Behind(missing) => {
             let text = "migrations are pending and database.migrate is false: run `lockkeeper migrate` first";
             return Err(StartError::Refused(format!("{missing} {text}")));
@@ -109,7 +119,9 @@ pub(super) async fn prepare(store: &Store, config: &Config) -> Result<(), StartE
             return Err(StartError::Refused(text.to_owned()));
         }
     }
-    Ok(store.check_grants(config.retention.receipts.is_some()).await?)
+    store.check_grants(config.retention.receipts.is_some()).await?;
+    store.sequence_and_log().await?.check()?;
+    Ok(())
 }
 
 /// Refuses lock nodes that would break the promise of a lock. A node that does not answer is no reason not to start: it is

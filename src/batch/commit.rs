@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::failing::ATTEMPTS;
 use super::line::Line;
 use super::locks::Locks;
 use super::prospect::Promise;
@@ -17,17 +18,20 @@ pub(super) async fn commit<D: Domain>(
     (packet, basis): (&Packet, &Basis),
     promise: Option<&Promise>,
 ) -> Result<Committed, Failure> {
-    loop {
+    for tries in 1.. {
         let connection = engine.store.connection().await?;
         line.predecessors.are_next().await?;
         locks.check()?;
         let is_next = || promise.iter().for_each(|promise| promise.is_next());
         match send(engine, connection, (packet, basis), is_next).await {
             // Next time it most likely has sums.
-            Err(StoreError::Repeat(Repeat::Position)) => engine.metrics.repeated(Repeat::Position.as_str()),
+            Err(StoreError::Repeat(Repeat::Position)) if tries < ATTEMPTS => {
+                engine.metrics.repeated(Repeat::Position.as_str())
+            }
             committed => return Ok(committed?),
         }
     }
+    Err(StoreError::Repeat(Repeat::Position).into())
 }
 
 async fn send<D: Domain>(

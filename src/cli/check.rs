@@ -8,7 +8,7 @@ use topology::Topology;
 use super::{Failed, exit};
 use crate::app::{self, StartError};
 use crate::config::Config;
-use crate::store::SchemaState;
+use crate::store::{SchemaState, Sequence};
 
 /// What one look found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,13 @@ async fn database(config: &Config) -> Findings {
     }
     match store.schema().await {
         Ok(SchemaState::Current) => match store.check_grants(config.retention.receipts.is_some()).await {
-            Ok(()) => findings.add("schema", Verdict::Ok, "current, and the account may write it"),
+            Ok(()) => {
+                findings.add("schema", Verdict::Ok, "current, and the account may write it");
+                match store.sequence_and_log().await.and_then(Sequence::check) {
+                    Ok(end) => findings.add("sequence", Verdict::Ok, format!("the log ends at {end}")),
+                    Err(error) => findings.error("sequence", error),
+                }
+            }
             Err(error) => findings.error("schema", error),
         },
         Ok(SchemaState::Behind(missing)) if config.database.migrate => {

@@ -77,7 +77,7 @@ pub async fn prune(config: &Config, bounds: &Prune) -> Result<u8, Failed> {
             let why = &floor.why;
             eprintln!("lockkeeper: receipts younger than {kept} are kept, although {asked} was asked for: {why}");
         }
-        let store = app::store(config).await?;
+        let store = app::store(config).await?.only_to_write();
         let deleted = retention::receipts(&store, &broker, floor.age.max(*age), &pace).await?;
         told(bounds, What::Receipts, deleted, &progress)?;
     }

@@ -8,32 +8,38 @@
 
 mod audit;
 mod commit;
+mod connection;
 mod error;
 mod history;
 mod migrate;
 mod packet;
+mod part;
 mod prune;
 mod read;
+mod sequence;
+mod session;
 pub mod sql;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::TryStreamExt;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlRow};
-use sqlx::pool::PoolConnection;
-use sqlx::{ConnectOptions, Connection as _, Executor, MySql, MySqlConnection, Row};
+use sqlx::{ConnectOptions, Connection as _, MySqlConnection, Row};
 
 use crate::metrics::Metrics;
+use connection::Standing;
+use part::Part;
 
 pub use audit::StoredSnapshot;
 pub use commit::{Append, Left, Receipt, Transaction};
+pub use connection::Connection;
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use history::{Past, Snapshot};
 pub use migrate::{MigrateError, SchemaState};
 pub use packet::{Basis, Committed, Expected, Packet};
 pub use prune::ReceiptPage;
 pub use read::{Anchor, Ground, Recorded, StoredReceipt};
+pub use sequence::Sequence;
 
 /// How long a transaction may sit idle, in seconds, before the server ends it: its daemon is frozen or gone. Together with
 /// [`LOCK_WAIT_SECONDS`] it bounds how long anyone can hold the sequence row.
@@ -46,16 +52,14 @@ const LOCK_WAIT_SECONDS: u32 = 2;
 /// up while those behind it still wait for it, and not at the moment in which they all give up.
 const HOLDER_WAIT_SECONDS: u32 = 1;
 
-/// Strict, so that the server refuses what does not fit, rather than cutting it to size.
-const SQL_MODE: &str =
-    "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION";
-
 /// The event store. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: MySqlPool,
     limit: Duration,
     metrics: Option<Arc<Metrics>>,
+    standing: Arc<Standing>,
+    only_to_write: bool,
 }
 
 impl Store {
@@ -68,18 +72,33 @@ impl Store {
         // Statements carry the jobs' data, and a failure is logged where it is handled.
         let options = options.pipes_as_concat(false).timezone(Some("+00:00".to_owned())).disable_statement_logging();
         // The pool would go on trying until its time limit, and then say no more than that it passed.
-        let first = tokio::time::timeout(limit, MySqlConnection::connect_with(&options)).await;
-        let first =
-            first.map_err(|_| StoreError::Unavailable(Outage::Timeout, format!("no answer within {limit:?}")))?;
-        drop(first.map_err(|error| StoreError::classify(error, false))?);
+        let first = async {
+            let mut connection = MySqlConnection::connect_with(&options).await?;
+            session::begin(&mut connection).await
+        };
+        let first = tokio::time::timeout(limit, first).await;
+        first
+            .map_err(|_| StoreError::Unavailable(Outage::Timeout, format!("no answer within {limit:?}")))?
+            .map_err(|error| StoreError::classify(error, false, Part::Frame))?;
+        let standing = Arc::new(Standing::new(options.clone()));
+        let trusted = standing.clone();
         let pool = MySqlPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(limit)
-            .after_connect(|connection, _| {
-                Box::pin(async move { connection.execute(session().as_str()).await.map(drop) })
+            .after_connect(|connection, _| Box::pin(session::begin(connection)))
+            // Whether it is alive is asked with a limit of its own.
+            .test_before_acquire(false)
+            .before_acquire(move |_, about| {
+                let is_trusted = trusted.trusts(about.age);
+                Box::pin(async move { Ok(is_trusted) })
             })
             .connect_lazy_with(options);
-        Ok(Self { pool, limit, metrics: None })
+        Ok(Self { pool, limit, metrics: None, standing, only_to_write: false })
+    }
+
+    /// Takes no connection from now on that leads to a server which only reads.
+    pub fn only_to_write(self) -> Self {
+        Self { only_to_write: true, ..self }
     }
 
     /// Tells `metrics` how long it waits for connections from now on.
@@ -100,140 +119,70 @@ impl Store {
 
     /// The server's name and version, the account's view of whether it can be written to, and the largest packet in bytes.
     pub async fn server(&self) -> Result<Server, StoreError> {
-        let rows = self.rows("SELECT VERSION(), @@global.read_only, @@max_allowed_packet", false).await?;
+        let connection = self.lend().await?;
+        let text = "SELECT VERSION(), @@global.read_only OR @@global.innodb_read_only, @@max_allowed_packet";
+        let rows = connection.rows(text, false, |_| Part::Frame, |_| {}).await?;
         let row = rows.first().ok_or_else(|| StoreError::Unavailable(Outage::Other, "no answer".into()))?;
         Ok(Server { version: column(row, 0)?, read_only: column::<i64>(row, 1)? != 0, max_packet: column(row, 2)? })
     }
 
-    /// Waits for a connection that answers, for as long as [`Store::connect`] was told.
+    /// Waits for a connection that answers, for as long as [`Store::connect`] was told, and that leads to a server which can be
+    /// written to, if that is asked for.
     pub async fn connection(&self) -> Result<Connection, StoreError> {
+        let connection = self.lend().await?;
+        if connection.is_writable || !self.only_to_write {
+            return Ok(connection);
+        }
+        // It may have been another server when this connection was made.
+        drop(connection);
+        self.standing.distrust();
+        let connection = self.lend().await?;
+        if connection.is_writable {
+            return Ok(connection);
+        }
+        drop(connection);
+        self.standing.distrust();
+        Err(StoreError::Unavailable(Outage::ReadOnly, "the server only reads".to_owned()))
+    }
+
+    /// A connection that answers.
+    async fn lend(&self) -> Result<Connection, StoreError> {
         let since = Instant::now();
-        let acquired = self.pool.acquire().await;
+        let lent = match self.acquire().await {
+            // What did not answer was not asked for long, and nothing as old is tried again.
+            Err(StoreError::Unavailable(Outage::Timeout | Outage::Other | Outage::FailingOver, _))
+                if since.elapsed() < self.limit =>
+            {
+                self.acquire().await
+            }
+            lent => lent,
+        };
         if let Some(metrics) = &self.metrics {
             metrics.pool_acquired(since.elapsed());
-            if matches!(acquired, Err(sqlx::Error::PoolTimedOut)) {
-                metrics.pool_timed_out();
-            }
         }
-        let inner = acquired.map_err(|error| StoreError::classify(error, false))?;
-        Ok(Connection { lent: Lent { connection: Some(inner), is_used: false }, limit: self.limit })
+        lent
+    }
+
+    async fn acquire(&self) -> Result<Connection, StoreError> {
+        let acquired = self.pool.acquire().await;
+        if let (Some(metrics), Err(sqlx::Error::PoolTimedOut)) = (&self.metrics, &acquired) {
+            metrics.pool_timed_out();
+        }
+        let inner = acquired.map_err(|error| StoreError::classify(error, false, Part::Frame))?;
+        let asked = Connection::ask(inner, self.limit, self.standing.clone()).await;
+        if asked.is_err() {
+            self.standing.distrust();
+        }
+        asked
     }
 
     /// Sends `statements` as one packet over a connection of its own, and collects the rows.
     pub(crate) async fn rows(
         &self,
-        statements: impl Into<String>,
+        statements: impl AsRef<str>,
         committing: bool,
     ) -> Result<Vec<MySqlRow>, StoreError> {
-        self.connection().await?.rows(statements.into(), committing, |_| {}).await
-    }
-}
-
-/// A connection of the pool, for one packet.
-#[derive(Debug)]
-pub struct Connection {
-    lent: Lent,
-    limit: Duration,
-}
-
-/// A connection out of the pool. Once it has been used it is closed unless it is given back, so that nobody ever has one
-/// whose packet was left half way: with a transaction open, or with answers still to come.
-#[derive(Debug)]
-struct Lent {
-    connection: Option<PoolConnection<MySql>>,
-    is_used: bool,
-}
-
-impl Lent {
-    fn get(&mut self) -> Result<&mut MySqlConnection, StoreError> {
-        self.is_used = true;
-        let given_back = || StoreError::Unavailable(Outage::Other, "the connection was given back".into());
-        self.connection.as_deref_mut().ok_or_else(given_back)
-    }
-
-    fn give_back(&mut self) {
-        if let Some(connection) = &mut self.connection {
-            // Otherwise each connection keeps as much memory as its largest packet took.
-            connection.shrink_buffers();
-        }
-        self.connection = None;
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if let (Some(connection), true) = (self.connection.take(), self.is_used) {
-            drop(connection.detach());
-        }
-    }
-}
-
-impl Connection {
-    /// Sends `statements` as one packet and collects the rows. When the time limit passes, the connection is closed, never
-    /// reused: what it was doing may still happen, so for a commit the outcome is unknown. `seen` gets each row as it
-    /// comes.
-    async fn rows(
-        mut self,
-        statements: String,
-        committing: bool,
-        mut seen: impl FnMut(&MySqlRow) + Send,
-    ) -> Result<Vec<MySqlRow>, StoreError> {
-        let collected = self.lent.get()?.fetch(statements.as_str()).inspect_ok(|row| seen(row)).try_collect();
-        match tokio::time::timeout(self.limit, collected).await {
-            Ok(Ok(rows)) => {
-                self.lent.give_back();
-                Ok(rows)
-            }
-            Ok(Err(error)) => {
-                if !committing || self.clean_up().await {
-                    self.lent.give_back();
-                }
-                Err(StoreError::classify(error, committing))
-            }
-            Err(_) => {
-                let text = format!("no answer within {:?}", self.limit);
-                Err(if committing { StoreError::Unknown(text) } else { StoreError::Unavailable(Outage::Timeout, text) })
-            }
-        }
-    }
-
-    /// Ends what a packet left open that came to its end before its time; true when that is done.
-    async fn clean_up(&mut self) -> bool {
-        let clean_up =
-            format!("ROLLBACK; SET SESSION wait_timeout = DEFAULT, innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}");
-        let Ok(connection) = self.lent.get() else { return false };
-        let work = connection.execute(clean_up.as_str());
-        matches!(tokio::time::timeout(self.limit, work).await, Ok(Ok(_)))
-    }
-
-    /// Sends `statements`, which only read, as one packet and hands each row over as it comes, so that no more than one of them
-    /// is held in memory. Waits for `ready` before it hands over the first one. The time limit is as in [`Connection::rows`],
-    /// for the first row and for all others.
-    async fn each<E: From<StoreError>>(
-        mut self,
-        statements: String,
-        ready: impl Future<Output = Result<(), E>> + Send,
-        mut take: impl FnMut(&MySqlRow) -> Result<(), StoreError> + Send,
-    ) -> Result<(), E> {
-        let limit = self.limit;
-        let late = |_| StoreError::Unavailable(Outage::Timeout, format!("no answer within {limit:?}"));
-        let failed = |error| StoreError::classify(error, false);
-        let mut rows = self.lent.get()?.fetch(statements.as_str());
-        let first = tokio::time::timeout(limit, rows.try_next()).await.map_err(late)?.map_err(failed)?;
-        if let Some(first) = first {
-            ready.await?;
-            let work = async {
-                take(&first)?;
-                while let Some(row) = rows.try_next().await.map_err(failed)? {
-                    take(&row)?;
-                }
-                Ok::<_, StoreError>(())
-            };
-            tokio::time::timeout(limit, work).await.map_err(late)??;
-        }
-        drop(rows);
-        self.lent.give_back();
-        Ok(())
+        self.connection().await?.rows(statements.as_ref(), committing, |_| Part::Frame, |_| {}).await
     }
 }
 
@@ -246,13 +195,6 @@ pub struct Server {
     pub read_only: bool,
     /// `max_allowed_packet` in bytes.
     pub max_packet: u64,
-}
-
-fn session() -> String {
-    format!(
-        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-         SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, sql_mode = '{SQL_MODE}'"
-    )
 }
 
 /// Reads a column, with the error as one of the server's: a column of another type is a schema of another version. What the

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use uuid::Uuid;
 
 use super::commit::Append;
+use super::part::Part;
 use super::sql::Sql;
 use super::{Anchor, Connection, HOLDER_WAIT_SECONDS, Outage, StoreError, column};
 use crate::domain::AggregateId;
@@ -143,21 +144,26 @@ impl Packet {
 
     /// The statements. When `base` is known, positions are numbers, which cost the server less than sums with a variable; what
     /// is known may be wrong, and is checked like the basis.
-    fn statements(&self, basis: &Basis, base: Option<u64>) -> String {
+    ///
+    /// The second is the byte at which the statements of the sequence row begin.
+    fn statements(&self, basis: &Basis, base: Option<u64>) -> (String, usize) {
         let mut text = String::with_capacity(self.text.len() + 20 * self.gaps.len() + 1024);
-        let mut copied = 0;
+        let (mut copied, mut sequence) = (0, 0);
         for (at, gap) in &self.gaps {
             text.push_str(&self.text[copied..*at]);
             copied = *at;
             match (gap, base) {
-                (Gap::Sequence, _) => text.push_str(self.sequence(basis, base).as_str()),
+                (Gap::Sequence, _) => {
+                    sequence = text.len();
+                    text.push_str(self.sequence(basis, base).as_str());
+                }
                 // Writing to a string does not fail.
                 (Gap::Position(number), Some(base)) => drop(write!(text, "{}", base + number)),
                 (Gap::Position(number), None) => drop(write!(text, "@base+{number}")),
             }
         }
         text.push_str(&self.text[copied..]);
-        text
+        (text, sequence)
     }
 
     /// Takes the sequence row, with the checks that the log ends at `base` and has the basis. A column that cannot be NULL turns
@@ -184,11 +190,13 @@ impl Packet {
             }
             sql.raw(", 1, NULL)");
         }
-        sql.raw(" WHERE id = 1; SET ");
+        // Without the row nothing may be committed, and no server takes NULL for a number of seconds.
+        sql.raw(" WHERE id = 1; SET SESSION innodb_lock_wait_timeout = IF(ROW_COUNT() = 1, ");
+        sql.number(HOLDER_WAIT_SECONDS).raw(", NULL)");
         if base.is_none() {
-            sql.raw("@base = LAST_INSERT_ID() - ").number(self.count()).raw(", ");
+            sql.raw(", @base = LAST_INSERT_ID() - ").number(self.count());
         }
-        sql.raw("SESSION innodb_lock_wait_timeout = ").number(HOLDER_WAIT_SECONDS).raw("; ");
+        sql.raw("; ");
         if !expected.is_empty() {
             sql.raw("UPDATE event_sequence SET unchanged = IF(TRUE");
             for Expected { aggregate, version, metadata } in expected {
@@ -220,7 +228,9 @@ impl Connection {
                 is_next(base);
             }
         };
-        let rows = self.rows(packet.statements(basis, base), true, seen).await?;
+        let (statements, sequence) = packet.statements(basis, base);
+        let part = |done| Part::of(&statements, sequence, done);
+        let rows = self.rows(&statements, true, part, seen).await?;
         let row =
             rows.last().ok_or_else(|| StoreError::Unavailable(Outage::Other, "COMMIT gave no position".into()))?;
         Ok(Committed { base: column(row, 0)? })

@@ -77,14 +77,15 @@ impl Store {
             return Ok(0);
         }
         let mut sql = Sql::new();
-        sql.raw("DELETE FROM receipts WHERE ");
+        sql.raw("START TRANSACTION; DELETE FROM receipts WHERE ");
         which(&mut sql).raw(" AND job_id IN (").list(jobs, |sql, job| {
             sql.bytes(job.0.as_bytes());
         });
-        let statements = sql.raw("); SELECT ROW_COUNT()").as_str().to_owned();
+        // What is counted is told only after its COMMIT.
+        let statements = sql.raw("); SELECT ROW_COUNT(); COMMIT").as_str().to_owned();
         let mut tries = 1;
         loop {
-            match self.rows(statements.as_str(), false).await {
+            match self.rows(statements.as_str(), true).await {
                 Ok(rows) => return rows.last().map_or(Ok(0), |row| Ok(column::<i64>(row, 0)?.unsigned_abs())),
                 Err(StoreError::Repeat(_)) if tries < TRIES => tokio::time::sleep(Duration::from_millis(50)).await,
                 Err(error) => return Err(error),

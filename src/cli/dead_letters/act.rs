@@ -55,7 +55,7 @@ pub async fn act(config: &Config, arguments: &Act, requeue: bool) -> Result<u8, 
     }
     let streams = arguments.streams.of(config)?;
     let broker = app::broker(config).await?;
-    let receipts = if requeue && !arguments.dry_run { Some(app::store(config).await?) } else { None };
+    let receipts = if requeue && !arguments.dry_run { Some(app::store(config).await?.only_to_write()) } else { None };
     let (dry_run, json) = (arguments.dry_run, arguments.json.json);
     let mut work = Work { broker, receipts, requeue, dry_run, json, done: 0, gone: 0 };
     let mut missing = Vec::new();

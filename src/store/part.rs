@@ -1,0 +1,125 @@
+//! Which statement of a packet failed. Anybody's read models share the packet with our guards, so an error is told first by whose
+//! statement it is of, and only then by its number. Pure.
+
+/// The parts of a packet that errors mean different things in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Settings, START TRANSACTION, COMMIT; and whatever is sent outside of a batch.
+    Frame,
+    /// Read models and snapshots.
+    ReadModels,
+    /// The sequence row, and what is checked with it.
+    Sequence,
+    /// Receipts.
+    Receipts,
+    /// Events.
+    Events,
+}
+
+/// Statements before the read models: a setting, and START TRANSACTION.
+const OPENING: usize = 2;
+
+impl Part {
+    /// The part of a batch's packet whose statement failed when `done` statements had succeeded. The statements of the sequence
+    /// row begin at the byte `sequence`.
+    pub fn of(packet: &str, sequence: usize, done: usize) -> Self {
+        let Some(statement) = start_of(packet, done).map(|start| packet[start..].trim_start()) else {
+            return Self::Frame;
+        };
+        if packet.len() - statement.len() < sequence {
+            return if done < OPENING { Self::Frame } else { Self::ReadModels };
+        }
+        let begins = |words: &str| statement.starts_with(words);
+        if begins("INSERT INTO events ") {
+            Self::Events
+        } else if begins("INSERT INTO receipts ") {
+            Self::Receipts
+        } else if begins("COMMIT") || begins("SET SESSION wait_timeout") {
+            Self::Frame
+        } else {
+            Self::Sequence
+        }
+    }
+}
+
+/// The statements of a text, but for comments between them.
+pub(super) fn statements(text: &str) -> impl Iterator<Item = &str> {
+    let starts = (0..).map_while(|number| start_of(text, number));
+    let ends = (1..).map_while(|number| start_of(text, number)).chain([text.len()]);
+    let is_statement = |part: &&str| part.lines().any(|line| !line.trim().is_empty() && !line.trim().starts_with("--"));
+    starts.zip(ends).map(|(start, end)| text[start..end].trim_end_matches(';')).filter(is_statement)
+}
+
+/// Where the statement begins that has `number` statements before it.
+fn start_of(packet: &str, number: usize) -> Option<usize> {
+    let bytes = packet.as_bytes();
+    let (mut at, mut seen) = (0, 0);
+    while seen < number {
+        match bytes.get(at)? {
+            b';' => {
+                seen += 1;
+                at += 1;
+            }
+            quote @ (b'\'' | b'"' | b'`') => at = after_quoted(bytes, at + 1, *quote),
+            b'#' => at = after(bytes, at, b"\n"),
+            b'-' if bytes[at..].starts_with(b"-- ") => at = after(bytes, at, b"\n"),
+            b'/' if bytes[at..].starts_with(b"/*") => at = after(bytes, at + 2, b"*/"),
+            _ => at += 1,
+        }
+    }
+    Some(at)
+}
+
+/// Behind the closing quote. A doubled one closes and opens again, which comes to the same.
+fn after_quoted(bytes: &[u8], from: usize, quote: u8) -> usize {
+    let mut at = from;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\\' if quote != b'`' => at += 2,
+            _ if *byte == quote => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+fn after(bytes: &[u8], from: usize, end: &[u8]) -> usize {
+    let found = bytes[from..].windows(end.len()).position(|window| window == end);
+    found.map_or(bytes.len(), |place| from + place + end.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::sql::Sql;
+
+    #[test]
+    fn each_statement_of_a_packet_has_its_part() {
+        let opening = "SET SESSION wait_timeout = 4; START TRANSACTION; ";
+        let models = "INSERT INTO items VALUES ('a;b\\'', \"c;\"\";d\"); /* e; */ UPDATE `f;` SET g = 1 -- h;\n; ";
+        let rest = "UPDATE event_sequence SET batch = batch + 1; SET SESSION x = 1; SELECT 1; INSERT INTO receipts (a) \
+                    VALUES (1); INSERT INTO events (a) VALUES (1); COMMIT; SET SESSION wait_timeout = DEFAULT";
+        let packet = format!("{opening}{models}{rest}");
+        let parts: Vec<Part> = (0..11).map(|done| Part::of(&packet, opening.len() + models.len(), done)).collect();
+        use Part::{Events, Frame, ReadModels, Receipts, Sequence};
+        let expected =
+            [Frame, Frame, ReadModels, ReadModels, Sequence, Sequence, Sequence, Receipts, Events, Frame, Frame];
+        assert_eq!(parts, expected);
+        assert_eq!(Part::of(&packet, 0, 99), Frame, "there is no such statement");
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_text_holds_ends_no_statement(texts in prop::collection::vec(any::<String>(), 0..5)) {
+            let mut sql = Sql::new();
+            for text in &texts {
+                sql.raw("INSERT INTO t VALUES (").text(text).raw(");");
+            }
+            let start = sql.len();
+            sql.raw("COMMIT");
+            prop_assert_eq!(start_of(sql.as_str(), texts.len()), Some(start));
+        }
+    }
+}
