@@ -39,6 +39,9 @@ pub use read::{Anchor, Ground, Recorded, StoredReceipt};
 /// [`LOCK_WAIT_SECONDS`] it bounds how long anyone can hold the sequence row.
 const IDLE_IN_TRANSACTION_SECONDS: u32 = 4;
 
+/// How long [`Store::prove`] may take.
+const PROOF_LIMIT: Duration = Duration::from_millis(1500);
+
 /// How long a statement waits for a row lock, in seconds.
 const LOCK_WAIT_SECONDS: u32 = 2;
 
@@ -103,6 +106,17 @@ impl Store {
         let rows = self.rows("SELECT VERSION(), @@global.read_only, @@max_allowed_packet", false).await?;
         let row = rows.first().ok_or_else(|| StoreError::Unavailable(Outage::Other, "no answer".into()))?;
         Ok(Server { version: column(row, 0)?, read_only: column::<i64>(row, 1)? != 0, max_packet: column(row, 2)? })
+    }
+
+    /// Shows that something can be committed now, by the very change that every commit makes.
+    pub async fn prove(&self) -> Result<(), StoreError> {
+        let statements = "UPDATE event_sequence SET batch = batch + 1 WHERE id = 1; SELECT ROW_COUNT()";
+        let late = |_| StoreError::Unavailable(Outage::Timeout, format!("no answer within {PROOF_LIMIT:?}"));
+        let rows = tokio::time::timeout(PROOF_LIMIT, self.rows(statements, false)).await.map_err(late)??;
+        match rows.first().map(|row| column::<i64>(row, 0)).transpose()? {
+            Some(1) => Ok(()),
+            _ => Err(StoreError::Unavailable(Outage::Other, "event_sequence has no row with id 1".into())),
+        }
     }
 
     /// Waits for a connection that answers, for as long as [`Store::connect`] was told.

@@ -2,22 +2,43 @@
 
 use std::sync::LazyLock;
 
-use redis::Script;
+use redis::aio::ConnectionLike;
+use redis::{RedisResult, Script};
 
 use super::{Broker, BrokerError, dead_letters, finished, id_args};
 use crate::job::{EntryId, JobId};
 
-/// Acknowledges and deletes. Safe whoever owns the entries by now, since their receipts are committed.
+/// Acknowledges and deletes. Safe whoever owns the entries by now, since their receipts are committed. A counter that is not
+/// there is made by the first entry that it counts: at 0 it would say that all before it were lost.
 /// KEYS: stream, finished. ARGV: group, ids.
 static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         redis.call('XACK', KEYS[1], unpack(ARGV))
         local finished = redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
-        redis.call('INCRBY', KEYS[2], finished)
+        if finished > 0 then redis.call('INCRBY', KEYS[2], finished) end
         return finished",
     )
 });
+
+/// An id that no entry has.
+const NO_ENTRY: &str = "0-0";
+
+/// Acknowledges no entry of `stream`, in the very step in which entries are acknowledged.
+pub(super) async fn prove_acknowledge(
+    connection: &mut impl ConnectionLike,
+    stream: &str,
+    group: &str,
+) -> RedisResult<()> {
+    ACKNOWLEDGE
+        .key(stream)
+        .key(finished(stream))
+        .arg(group)
+        .arg(NO_ENTRY)
+        .invoke_async::<u64>(connection)
+        .await
+        .map(drop)
+}
 
 /// Copies an entry to the dead letters with what is known of its end, then acknowledges and deletes it. An entry that is not
 /// pending any more was dead-lettered before. A failed XADD ends the script with the entry still pending. An empty id is left
@@ -49,7 +70,8 @@ static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
         redis.call('XADD', KEYS[2], '*', 'reason', ARGV[4], 'error', ARGV[5], 'deliveries', pending[1][4],
             'source', ARGV[2], 'time', time[1] * 1000 + math.floor(time[2] / 1000), unpack(letter))
         redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-        redis.call('INCRBY', KEYS[3], redis.call('XDEL', KEYS[1], ARGV[2]))
+        local finished = redis.call('XDEL', KEYS[1], ARGV[2])
+        if finished > 0 then redis.call('INCRBY', KEYS[3], finished) end
         return 1",
     )
 });
@@ -131,6 +153,14 @@ impl Broker {
             call.arg(id);
         });
         call.invoke_async::<u64>(&mut self.connection()).await?;
+        Ok(())
+    }
+
+    /// Shows that entries of every stream can be acknowledged now.
+    pub async fn prove(&self) -> Result<(), BrokerError> {
+        for stream in &self.settings.names {
+            prove_acknowledge(&mut self.connection(), stream, &self.settings.group).await?;
+        }
         Ok(())
     }
 
