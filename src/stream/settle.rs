@@ -2,10 +2,9 @@
 
 use std::sync::LazyLock;
 
-use redis::aio::ConnectionLike;
-use redis::{RedisResult, Script};
+use redis::{Pipeline, Script, ScriptInvocation};
 
-use super::{Broker, BrokerError, dead_letters, finished, id_args};
+use super::{Broker, BrokerError, Settings, dead_letters, finished, id_args};
 use crate::job::{EntryId, JobId};
 
 /// Acknowledges and deletes. Safe whoever owns the entries by now, since their receipts are committed. A counter that is not
@@ -25,19 +24,18 @@ static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| {
 const NO_ENTRY: &str = "0-0";
 
 /// Acknowledges no entry of `stream`, in the very step in which entries are acknowledged.
-pub(super) async fn prove_acknowledge(
-    connection: &mut impl ConnectionLike,
-    stream: &str,
-    group: &str,
-) -> RedisResult<()> {
-    ACKNOWLEDGE
-        .key(stream)
-        .key(finished(stream))
-        .arg(group)
-        .arg(NO_ENTRY)
-        .invoke_async::<u64>(connection)
-        .await
-        .map(drop)
+fn proof(stream: &str, group: &str) -> ScriptInvocation<'static> {
+    let mut call = ACKNOWLEDGE.key(stream);
+    call.key(finished(stream)).arg(group).arg(NO_ENTRY);
+    call
+}
+
+/// Asks for the proof that entries of each stream can be acknowledged, together with whatever else is asked.
+pub(super) fn ask_for_proof(pipeline: &mut Pipeline, settings: &Settings) {
+    pipeline.load_script(&ACKNOWLEDGE);
+    for stream in &settings.names {
+        pipeline.invoke_script(&proof(stream, &settings.group));
+    }
 }
 
 /// Copies an entry to the dead letters with what is known of its end, then acknowledges and deletes it. An entry that is not
@@ -159,7 +157,7 @@ impl Broker {
     /// Shows that entries of every stream can be acknowledged now.
     pub async fn prove(&self) -> Result<(), BrokerError> {
         for stream in &self.settings.names {
-            prove_acknowledge(&mut self.connection(), stream, &self.settings.group).await?;
+            proof(stream, &self.settings.group).invoke_async::<u64>(&mut self.connection()).await?;
         }
         Ok(())
     }
