@@ -193,6 +193,23 @@ async fn open_connections_that_go_silent_under_load_keep_the_order_of_the_jobs()
 }
 
 #[tokio::test]
+async fn what_a_lost_read_was_assigned_runs_before_what_is_read_next() {
+    let mut moving = Moving::new(&[]).await;
+    let daemon = moving.daemon().await;
+    moving.proxy.set(Fault::DropReplies);
+    moving.push(50).await;
+    eventually("the entries are assigned, and nobody has them", async || {
+        let (_, pending) = moving.world.left().await;
+        (pending > 0).then_some(())
+    })
+    .await;
+    moving.proxy.set(Fault::None);
+    moving.push(50).await;
+    moving.goes_on(&daemon).await;
+    moving.whole().await;
+}
+
+#[tokio::test]
 async fn a_broker_that_is_silent_altogether_is_told_at_once_and_used_again_at_once() {
     let mut moving = Moving::new(&[]).await;
     let daemon = moving.daemon().await;
