@@ -329,6 +329,9 @@ PROCESS = [
     graph("Intake", "short", "Instances by what their intake does with the streams. Anything but reading while jobs wait: "
           "follow that state's name to the server that is away.",
           [(total("lockkeeper_reading_state", by=("state",)), "{{state}}")], stack=True),
+    graph("Standstill", "s", "How long an instance has had jobs in hand without committing or acknowledging any. More than half a "
+          "minute: `curl …/readyz` and the log say what it waits for.",
+          [(most("lockkeeper_stalled_seconds", by=("instance", "step")), "{{instance}} {{step}}")]),
     graph("Drain", "short", "Jobs that a drain still waits for, by instance, and what became of jobs. Only while one drains; "
           "the last log line has the summary.",
           [(most("lockkeeper_drain_in_flight_jobs", by=("instance",)), "{{instance}} waits for"),

@@ -1,6 +1,7 @@
 //! The composition root: builds the parts, starts the loops, and drains them in order.
 
 mod farewell;
+mod health;
 mod open;
 mod sample;
 mod watch;
@@ -12,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::batch::{
-    Back, BrokerClock, Cache, DECIDED_IN_VAIN, Deciding, Engine, Forecast, Incidents, Keyring, Newest, Trust,
+    Back, BrokerClock, Cache, DECIDED_IN_VAIN, Deciding, Engine, Forecast, Incidents, Keyring, Newest, Progress, Trust,
 };
 use crate::config::Config;
 use crate::connect;
@@ -30,6 +31,7 @@ use crate::worker::{self, Dispatcher, Drained, Hand, Intake, Reading};
 use open::{inspect, prepare};
 use sample::Sampler;
 
+pub use health::Health;
 pub use open::{StartError, broker, locks, store};
 
 /// How the daemon ended.
@@ -135,6 +137,7 @@ async fn connect_all<D: Domain>(
         deciding: Deciding::default(),
         newest: Newest::default(),
         trust: Trust::default(),
+        progress: Progress::default(),
         forecast: Forecast::default(),
     });
     watch::watch(&engine, config.batch.decide_timeout)
@@ -148,15 +151,22 @@ impl<D: Domain> Daemon<D> {
     async fn supervise(self, config: &Config) -> End {
         let Self { engine, hand, lifecycle, listener, spans } = self;
         let (metrics, locks) = (engine.metrics.clone(), engine.locks.clone());
-        let (store, broker) = (engine.store.clone(), engine.broker.clone());
+        let broker = engine.broker.clone();
         let reading = Reading::new(metrics.clone());
+        let health = Health::default();
         let endpoints = Endpoints {
             metrics: metrics.clone(),
             lifecycle: lifecycle.clone(),
-            broker: broker.clone(),
+            health: health.clone(),
             reading: reading.clone(),
             locks,
-            store,
+        };
+        let watch = health::Watch {
+            engine: engine.clone(),
+            hand: hand.clone(),
+            reading: reading.clone(),
+            health,
+            decide_timeout: config.batch.decide_timeout,
         };
         let max_connections = config.database.max_connections;
         let sampler =
@@ -166,7 +176,11 @@ impl<D: Domain> Daemon<D> {
             let _ = http::serve(listener, endpoints).await;
             "http"
         });
-        beside.spawn(follow_head(engine.clone(), reading.clone()));
+        beside.spawn(follow_head(engine.clone()));
+        beside.spawn(async move {
+            watch.run().await;
+            "health"
+        });
         beside.spawn(async move {
             sampler.run().await;
             "sampler"
@@ -309,15 +323,12 @@ async fn watch_over(
 }
 
 /// Looks every few seconds whether the database still has what it had: an idle daemon must not go by states that rest on
-/// commits which are gone. And whether it can be written to: jobs in hand that wait for something else cannot tell.
-async fn follow_head<D: Domain>(engine: Arc<Engine<D>>, reading: Reading) -> &'static str {
+/// commits which are gone.
+async fn follow_head<D: Domain>(engine: Arc<Engine<D>>) -> &'static str {
     loop {
         let known = engine.newest.get();
         if let Ok(head) = engine.store.sequence().await {
             engine.note_head(known, head);
-            if reading.is_store_away() && engine.store.server().await.is_ok_and(|server| !server.read_only) {
-                reading.store_is_away(false);
-            }
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
     }

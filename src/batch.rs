@@ -17,6 +17,7 @@ mod line;
 mod load;
 mod locks;
 mod newest;
+mod progress;
 mod prospect;
 mod replay;
 mod rows;
@@ -50,6 +51,7 @@ pub use incidents::Incidents;
 pub use keyring::Keyring;
 pub use load::load_sources;
 pub use newest::Newest;
+pub use progress::{Progress, Step};
 pub use prospect::{Opening, Openings, Prospect};
 pub use trust::Trust;
 
@@ -91,6 +93,8 @@ pub struct Engine<D: Domain> {
     pub newest: Newest,
     /// Whether states of the cache are believed.
     pub trust: Trust,
+    /// When work last came to something.
+    pub progress: Progress,
     /// Where the log will end.
     pub forecast: Forecast,
 }
@@ -140,6 +144,9 @@ pub async fn run<D: Domain>(
                 continue;
             }
             Err(Failure::Store(failure)) => {
+                if matches!(failure, StoreError::Unavailable(..)) {
+                    engine.progress.failed(Step::Settle, failure.to_string());
+                }
                 note(engine, &failure, jobs.len());
                 spent += cost(&failure);
                 match disposition(&failure) {

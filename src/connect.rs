@@ -1,8 +1,10 @@
 //! Clients for the servers that the configuration names.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{Client, ClientTlsConfig, IntoConnectionInfo, RedisError, TlsCertificates};
 
 use crate::config::{Secret, Tls};
@@ -54,9 +56,8 @@ pub fn node_name(number: usize) -> String {
 /// Certificates are verified always: against `tls.ca_file` when it is given, else against the system's roots.
 fn client(key: &str, url: &Secret, tls: &Tls) -> Result<Client, ClientError> {
     let wrong = |source| ClientError::Client { key: key.to_owned(), source };
-    // Commands are small and answers are waited for.
     let info = url.expose().into_connection_info().map_err(wrong)?;
-    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let info = info.set_tcp_settings(tcp_settings());
     if !url.expose().starts_with("rediss://") {
         return Client::open(info).map_err(wrong);
     }
@@ -69,6 +70,22 @@ fn client(key: &str, url: &Secret, tls: &Tls) -> Result<Client, ClientError> {
     let root_cert = tls.ca_file.as_deref().map(|path| read("tls.ca_file", path)).transpose()?;
     Client::build_with_tls(info, TlsCertificates { client_tls, root_cert }).map_err(wrong)
 }
+
+/// Commands are small and answers are waited for. The kernel closes a connection whose other end has vanished; whoever uses it
+/// notices earlier, but for one that is idle.
+fn tcp_settings() -> TcpSettings {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL).with_retries(3);
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(USER_TIMEOUT);
+    settings
+}
+
+const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
+/// How long what was sent may be without an acknowledgement of the other end's kernel.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, ClientError> {
     std::fs::read(path).map_err(|source| ClientError::File { key, path: path.to_owned(), source })

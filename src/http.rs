@@ -11,11 +11,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+use crate::app::Health;
 use crate::lifecycle::Lifecycle;
 use crate::lock::{NodeStatus, Redlock};
 use crate::metrics::Metrics;
-use crate::store::{SchemaState, Store};
-use crate::stream::Broker;
 use crate::worker::Reading;
 
 /// What the endpoints look at.
@@ -25,14 +24,12 @@ pub struct Endpoints {
     pub metrics: Arc<Metrics>,
     /// Draining is not ready.
     pub lifecycle: Lifecycle,
-    /// The broker must answer.
-    pub broker: Broker,
+    /// Jobs must be committed and acknowledged.
+    pub health: Health,
     /// The streams must be readable.
     pub reading: Reading,
     /// A quorum of lock nodes must be connected.
     pub locks: Redlock,
-    /// The database must be writable, with the current schema.
-    pub store: Store,
 }
 
 /// Opens the address, so that a port in use is known at start.
@@ -55,15 +52,16 @@ async fn metrics(State(endpoints): State<Endpoints>) -> Response {
     (content_type, endpoints.metrics.render()).into_response()
 }
 
-/// One line per check, 503 when one of them fails.
+/// One line per check, 503 when one of them fails. It asks nobody, so the answer comes at once.
 async fn ready(State(endpoints): State<Endpoints>) -> Response {
-    let (broker, database) = tokio::join!(broker(&endpoints), database(&endpoints));
+    let health = &endpoints.health;
     let checks = [
         ("lifecycle", lifecycle(&endpoints)),
-        ("broker", broker),
+        ("broker", health.broker()),
         ("reading", endpoints.reading.check()),
         ("locks", locks(&endpoints)),
-        ("database", database),
+        ("database", health.database()),
+        ("progress", health.progress()),
     ];
     let ready = checks.iter().all(|(_, check)| check.is_ok());
     let mut text = String::new();
@@ -90,21 +88,4 @@ pub(crate) fn locks(endpoints: &Endpoints) -> Result<(), String> {
     }
     let away: Vec<String> = away.into_iter().map(|node| format!("{}: {}", node.name, node.why)).collect();
     Err(format!("lock quorum lost: {} nodes grant, {quorum} needed; {}", up.len(), away.join("; ")))
-}
-
-async fn broker(endpoints: &Endpoints) -> Result<(), String> {
-    endpoints.broker.time_ms().await.map(drop).map_err(|error| error.to_string())
-}
-
-/// Whether the database can be written to.
-pub(crate) async fn database(endpoints: &Endpoints) -> Result<(), String> {
-    let server = endpoints.store.server().await.map_err(|error| error.to_string())?;
-    if server.read_only {
-        return Err("the database is read-only".to_owned());
-    }
-    match endpoints.store.schema().await.map_err(|error| error.to_string())? {
-        SchemaState::Current => endpoints.store.prove().await.map_err(|error| error.to_string()),
-        SchemaState::Behind(missing) => Err(format!("{missing} migrations are pending")),
-        SchemaState::Ahead => Err("the schema is newer than this program".to_owned()),
-    }
 }

@@ -20,7 +20,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 pub use families::{FAMILIES, Family, Kind, Unit};
 pub use jobs::{EndedJob, InFlight, OutcomeLabel};
 pub use lock::{Extension, LockLoss, NodeState};
-pub use process::{Asked, DrainOutcome, State};
+pub use process::{Asked, DrainOutcome, Stalled, State};
 pub use queue::{QueueSample, Source};
 
 use families::*;

@@ -53,10 +53,8 @@ impl<D: Domain> Sampler<D> {
     }
 
     async fn broker(&self) {
-        let (broker, metrics) = (&self.endpoints.broker, &self.engine.metrics);
-        let time = broker.time_ms().await;
-        metrics.ready("broker", time.is_ok());
-        match time {
+        let (broker, metrics) = (&self.engine.broker, &self.engine.metrics);
+        match broker.time_ms().await {
             Ok(now_ms) => self.engine.clock.set(now_ms),
             Err(_) => metrics.collect_failed(Asked::Clock),
         }
@@ -79,7 +77,6 @@ impl<D: Domain> Sampler<D> {
 
     async fn database(&self) {
         let metrics = &self.engine.metrics;
-        metrics.ready("database", http::database(&self.endpoints).await.is_ok());
         let head = self.engine.store.sequence().await;
         if head.is_err() {
             metrics.collect_failed(Asked::Database);
@@ -108,7 +105,7 @@ impl<D: Domain> Sampler<D> {
         if lifecycle.phase() == Phase::Running {
             metrics.state(if lifecycle.is_quiet() { State::Paused } else { State::Running });
         } else {
-            let names = &self.endpoints.broker.settings().names;
+            let names = &self.engine.broker.settings().names;
             metrics.drain_waits_for(names.iter().map(|stream| self.hand.entries(stream).len()).sum());
         }
         if let Some(reloaded) = lifecycle.reloaded() {

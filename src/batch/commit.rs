@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::failing::ATTEMPTS;
 use super::line::Line;
 use super::locks::Locks;
+use super::progress::Step;
 use super::prospect::Promise;
 use super::{Engine, Failure};
 use crate::domain::Domain;
@@ -62,6 +63,7 @@ async fn send<D: Domain>(
     };
     engine.metrics.appended(outcome, started.elapsed(), count);
     if let Ok(committed) = &result {
+        engine.progress.made(Step::Commit);
         packet.events.iter().for_each(|(event_type, count)| engine.metrics.events(event_type, *count));
         // What this transaction adds says nothing of what the database had.
         engine.note_head(known, committed.base);

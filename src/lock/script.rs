@@ -102,15 +102,17 @@ fn call(script: &str, keys: &[String], token: &str) -> Cmd {
 pub(super) struct Answer {
     pub votes: Vec<Vote>,
     pub error: Option<String>,
+    /// Whether the node has become the replica of another: its name may lead to that one by now.
+    pub is_replica: bool,
 }
 
 impl Answer {
     fn granted(keys: usize) -> Self {
-        Self { votes: vec![Vote::Granted; keys], error: None }
+        Self { votes: vec![Vote::Granted; keys], error: None, is_replica: false }
     }
 
     fn refused(keys: usize, error: String) -> Self {
-        Self { votes: vec![Vote::Failed; keys], error: Some(error) }
+        Self { votes: vec![Vote::Failed; keys], error: Some(error), is_replica: false }
     }
 }
 
@@ -124,21 +126,31 @@ pub(super) fn read(reply: Value, keys: usize) -> Answer {
         // The plain command sets its key, or does not.
         Value::Okay if keys == 1 => return Answer::granted(keys),
         Value::Nil if keys == 1 => vec![Value::Int(0)],
-        Value::ServerError(error) => return Answer::refused(keys, error.to_string()),
+        Value::ServerError(error) => {
+            let is_replica = is_replica(error.code());
+            return Answer { is_replica, ..Answer::refused(keys, error.to_string()) };
+        }
         _ => return Answer::refused(keys, "the reply has another shape than one value per key".into()),
     };
-    let mut answer = Answer { votes: Vec::with_capacity(keys), error: None };
+    let mut answer = Answer { votes: Vec::with_capacity(keys), error: None, is_replica: false };
     for value in values {
         answer.votes.push(match value {
             Value::Int(1) => Vote::Granted,
             Value::Int(0) => Vote::Held,
             other => {
-                answer.error.get_or_insert_with(|| text(other));
+                let error = text(other);
+                // The script hands errors on as they were sent, with the code as their first word.
+                answer.is_replica |= error.split(' ').next().is_some_and(is_replica);
+                answer.error.get_or_insert(error);
                 Vote::Failed
             }
         });
     }
     answer
+}
+
+fn is_replica(code: &str) -> bool {
+    matches!(code, "READONLY" | "MASTERDOWN")
 }
 
 /// Reads a reply to a release: whether it was carried out, however many keys were still ours.
@@ -160,6 +172,15 @@ mod tests {
         let answer = read(Value::Array(vec![Value::Int(1), Value::Int(0), oom]), 3);
         assert_eq!(answer.votes, [Vote::Granted, Vote::Held, Vote::Failed]);
         assert_eq!(answer.error.as_deref(), Some("OOM command not allowed"));
+        assert!(!answer.is_replica);
+    }
+
+    #[test]
+    fn a_node_that_has_become_a_replica_says_so_by_the_code_of_its_answer() {
+        let read_only = || Value::BulkString(b"READONLY You can't write against a read only replica.".to_vec());
+        assert!(read(Value::Array(vec![Value::Int(1), read_only()]), 2).is_replica);
+        let other = Value::BulkString(b"ERR about READONLY".to_vec());
+        assert!(!read(Value::Array(vec![Value::Int(1), other]), 2).is_replica);
     }
 
     #[test]

@@ -207,6 +207,8 @@ families! {
         "1 for the state that the process is in, else 0.";
     READY = Gauge, Flag, "lockkeeper_ready", ["check"],
         "1 while the check of /readyz passes, else 0.";
+    STALLED = Gauge, Seconds, "lockkeeper_stalled_seconds", ["step"],
+        "How long jobs have been in hand without any of them being committed, or acknowledged; 0 without jobs.";
     DRAIN_STARTED = Gauge, UnixSeconds, "lockkeeper_drain_started_timestamp_seconds", [],
         "When the drain began, Unix time; absent before.";
     DRAIN_DEADLINE = Gauge, UnixSeconds, "lockkeeper_drain_deadline_timestamp_seconds", [],

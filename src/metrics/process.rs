@@ -1,5 +1,7 @@
 //! The process: what state it is in, whether it is ready, how its drain goes.
 
+use std::time::Duration;
+
 use super::families::*;
 use super::{Metrics, flag};
 
@@ -78,6 +80,24 @@ impl Asked {
     }
 }
 
+/// What jobs in hand wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stalled {
+    /// That one of them is committed.
+    Commit,
+    /// That the broker is told of one.
+    Acknowledge,
+}
+
+impl Stalled {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Commit => "commit",
+            Self::Acknowledge => "acknowledge",
+        }
+    }
+}
+
 impl Metrics {
     /// Creates the series of the process.
     pub(super) fn start_process(&self) {
@@ -95,6 +115,11 @@ impl Metrics {
     /// Whether one check of `/readyz` passes.
     pub fn ready(&self, check: &'static str, passes: bool) {
         self.set(&READY, [("check", check)], flag(passes));
+    }
+
+    /// How long jobs have been in hand without any of them getting so far.
+    pub fn stalled(&self, step: Stalled, time: Duration) {
+        self.set(&STALLED, [("step", step.as_str())], time.as_secs_f64());
     }
 
     /// The configuration was read, at start or again.

@@ -12,20 +12,25 @@
 //! an entry leaves only when the batch that ran it says so.
 
 mod claim;
+mod dial;
+mod holder;
 mod letters;
 mod read;
 mod replies;
 mod sample;
 mod schedule;
 mod settle;
+mod trouble;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{AsyncConnectionConfig, RedisError};
+use redis::RedisError;
 
 use crate::job::EntryId;
+use dial::dial;
+use holder::Holder;
+use trouble::Trouble;
 
 pub use letters::{Letter, Letters, Selection};
 pub use read::{Reader, streams as entries_of};
@@ -62,29 +67,17 @@ pub struct BrokerError(#[from] RedisError);
 impl BrokerError {
     /// True when a stream or its group is gone, which [`Broker::ensure_groups`] mends.
     pub fn is_group_gone(&self) -> bool {
-        // Redis 7.0 wakes a blocked reader with UNBLOCKED when the stream is deleted.
-        matches!(self.0.code(), Some("NOGROUP" | "UNBLOCKED")) || self.0.to_string().contains("no longer exists")
+        Trouble::of(&self.0) == Trouble::GroupGone
     }
 
     /// The kind of trouble in a word, of which there are few.
     pub fn cause(&self) -> &'static str {
-        if self.is_denied() {
-            "denied"
-        } else if self.is_group_gone() {
-            "group_gone"
-        } else if self.0.is_timeout() {
-            "timeout"
-        } else if self.0.code().is_some() {
-            "refused"
-        } else {
-            "away"
-        }
+        Trouble::of(&self.0).as_str()
     }
 
     /// True when the broker says no to our name, password or rights; waiting does not help.
     pub fn is_denied(&self) -> bool {
-        self.0.kind() == redis::ErrorKind::AuthenticationFailed
-            || matches!(self.0.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+        matches!(Trouble::of(&self.0), Trouble::LoggedOut | Trouble::Forbidden)
     }
 }
 
@@ -103,26 +96,28 @@ pub struct Settings {
     pub reply_length: u32,
 }
 
-/// The streams of one broker. Clones share one connection, which reconnects by itself.
+/// The streams of one broker. Clones share one connection, which is replaced by itself when it is of no use any more.
 #[derive(Clone)]
 pub struct Broker {
     client: redis::Client,
-    connection: Arc<RwLock<ConnectionManager>>,
+    holder: Holder,
     settings: Arc<Settings>,
     consumer: Arc<str>,
 }
 
-/// How long the broker may take to answer, and to accept a connection.
+/// How long the broker may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// The same for a read, whose connection nothing else looks after.
+const READ_LIMIT: Duration = Duration::from_secs(4);
 
 impl Broker {
     /// Connects. `consumer` must be unique per process start, so that a successor never takes a dead process's entries for
     /// its own.
     pub async fn connect(client: redis::Client, settings: Settings, consumer: String) -> Result<Self, BrokerError> {
-        let connection = ConnectionManager::new_with_config(client.clone(), manager_config()).await?;
-        let connection = Arc::new(RwLock::new(connection));
-        Ok(Self { client, connection, settings: Arc::new(settings), consumer: consumer.into() })
+        let settings = Arc::new(settings);
+        let holder = Holder::start(client.clone(), settings.clone()).await?;
+        Ok(Self { client, holder, settings, consumer: consumer.into() })
     }
 
     /// The names and limits it was opened with.
@@ -131,26 +126,19 @@ impl Broker {
     }
 
     /// The shared connection.
-    fn connection(&self) -> ConnectionManager {
-        self.connection.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn connection(&self) -> Holder {
+        self.holder.clone()
     }
 
-    /// Begins anew with the shared connection. The library's own keeps for ever the answer of a reconnect that was refused
-    /// for its password, or because the broker had too many clients, which it takes for the same.
-    fn renew(&self) -> Result<(), BrokerError> {
-        let fresh = ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config())?;
-        *self.connection.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+    /// Begins anew with all connections, though nothing is wrong with them: their buffers may have grown with a large answer,
+    /// and never shrink. Requests under way are answered all the same.
+    pub fn retire(&self) {
+        self.holder.retire();
     }
 
-    /// The broker's clock, Unix milliseconds. It is asked for every few seconds, which is when a connection that was
-    /// refused is tried again.
+    /// The broker's clock, Unix milliseconds.
     pub async fn time_ms(&self) -> Result<u64, BrokerError> {
-        let answer = redis::cmd("TIME").query_async(&mut self.connection()).await;
-        if answer.as_ref().is_err_and(|error: &RedisError| error.kind() == redis::ErrorKind::AuthenticationFailed) {
-            self.renew()?;
-        }
-        let (seconds, micros): (u64, u64) = answer?;
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut self.connection()).await?;
         Ok(seconds * 1000 + micros / 1000)
     }
 
@@ -185,22 +173,19 @@ impl Broker {
         Ok(command.query_async::<Option<String>>(&mut self.connection()).await?.is_some())
     }
 
-    /// A reader with a connection of its own: it blocks, and it must never be cancelled.
+    /// A reader with a connection of its own, to the server of the shared one: it blocks, and it must never be cancelled.
     pub async fn reader(&self) -> Result<Reader, BrokerError> {
-        // The library's own limit on answers is shorter than a blocked read may take.
-        let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(self.settings.block + ANSWER_LIMIT))
-            .set_connection_timeout(Some(CONNECT_LIMIT));
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(Reader::new(connection, self.settings.clone(), self.consumer.clone()))
+        let generation = self.holder.current().await?;
+        let dialled = dial(&self.client, &self.settings, self.settings.block).await?;
+        if dialled.run_id != generation.run_id {
+            let moved = holder::moved();
+            self.holder.end(generation.number, moved.clone());
+            return Err(moved.into());
+        }
+        let mut connection = dialled.connection;
+        connection.set_response_timeout(self.settings.block + READ_LIMIT);
+        Ok(Reader::new(connection, self.clone(), generation))
     }
-}
-
-fn manager_config() -> ConnectionManagerConfig {
-    ConnectionManagerConfig::new()
-        .set_response_timeout(Some(ANSWER_LIMIT))
-        .set_connection_timeout(Some(CONNECT_LIMIT))
-        .set_number_of_retries(1)
 }
 
 /// Ids as arguments of a script.

@@ -5,34 +5,66 @@ use std::sync::Arc;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 
-use super::{BrokerError, Settings};
+use super::holder::Generation;
+use super::{Broker, BrokerError};
 use crate::job::{Entry, EntryId};
 
-/// Reads new entries of all streams, over a connection of its own.
+/// Reads new entries of all streams, over a connection of its own, which belongs to one generation of the shared one.
 ///
 /// A read that has been sent may have entries assigned to us already, so its future is never dropped: the caller looks at
-/// the lifecycle between reads, and keeps the reads short.
+/// the lifecycle between reads, and keeps the reads short. A read fails when its generation ends. What it may have been
+/// assigned is found by [`Broker::assigned`].
 pub struct Reader {
     connection: MultiplexedConnection,
-    settings: Arc<Settings>,
-    consumer: Arc<str>,
+    broker: Broker,
+    generation: Generation,
 }
 
 impl Reader {
-    pub(super) fn new(connection: MultiplexedConnection, settings: Arc<Settings>, consumer: Arc<str>) -> Self {
-        Self { connection, settings, consumer }
+    pub(super) fn new(connection: MultiplexedConnection, broker: Broker, generation: Generation) -> Self {
+        Self { connection, broker, generation }
+    }
+
+    /// Whether its generation is the present one. Else another reader is to be opened.
+    pub fn is_current(&self) -> bool {
+        self.broker.holder.is_current(self.generation.number)
     }
 
     /// Up to `count` new entries per stream, in stream order; empty when none came within the block time.
     pub async fn read(&mut self, count: usize) -> Result<Vec<Entry>, BrokerError> {
+        let settings = &self.broker.settings;
         let mut command = redis::cmd("XREADGROUP");
-        command.arg("GROUP").arg(&self.settings.group).arg(&*self.consumer).arg("COUNT").arg(count);
-        command.arg("BLOCK").arg(self.settings.block.as_millis() as u64).arg("STREAMS").arg(&self.settings.names);
-        for _ in &self.settings.names {
+        command.arg("GROUP").arg(&settings.group).arg(&*self.broker.consumer).arg("COUNT").arg(count);
+        command.arg("BLOCK").arg(settings.block.as_millis() as u64).arg("STREAMS").arg(&settings.names);
+        for _ in &settings.names {
             command.arg(">");
         }
-        let reply: Value = command.query_async(&mut self.connection).await?;
-        Ok(streams(reply))
+        let reply: Result<Value, _> = tokio::select! {
+            biased;
+            reply = command.query_async(&mut self.connection) => reply,
+            why = self.generation.ended() => return Err(why.into()),
+        };
+        if let Err(error) = &reply {
+            self.broker.holder.judge(self.generation.number, error);
+        }
+        Ok(streams(reply?))
+    }
+}
+
+impl Broker {
+    /// Ids of up to `count` entries of `stream` that are assigned to this consumer, oldest first, after `after`: those in
+    /// hand, and those of reads whose answers were lost.
+    pub async fn assigned(
+        &self,
+        stream: &str,
+        after: Option<EntryId>,
+        count: usize,
+    ) -> Result<Vec<EntryId>, BrokerError> {
+        let mut command = redis::cmd("XPENDING");
+        let from = after.map_or("-".to_owned(), |id| format!("({id}"));
+        command.arg(stream).arg(&self.settings.group).arg(from).arg("+").arg(count).arg(&*self.consumer);
+        let rows: Vec<(String, String, u64, u64)> = command.query_async(&mut self.connection()).await?;
+        Ok(rows.iter().filter_map(|(id, ..)| id.parse().ok()).collect())
     }
 }
 

@@ -33,7 +33,8 @@ static POSTPONE: LazyLock<Script> = LazyLock::new(|| {
             redis.call('ZADD', KEYS[2], ARGV[4], cmsgpack.pack(fields))
         end
         redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-        redis.call('INCRBY', KEYS[3], redis.call('XDEL', KEYS[1], ARGV[2]))
+        local finished = redis.call('XDEL', KEYS[1], ARGV[2])
+        if finished > 0 then redis.call('INCRBY', KEYS[3], finished) end
         return 1",
     )
 });

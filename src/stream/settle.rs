@@ -2,22 +2,41 @@
 
 use std::sync::LazyLock;
 
-use redis::Script;
+use redis::{Pipeline, Script, ScriptInvocation};
 
-use super::{Broker, BrokerError, dead_letters, finished, id_args};
+use super::{Broker, BrokerError, Settings, dead_letters, finished, id_args};
 use crate::job::{EntryId, JobId};
 
-/// Acknowledges and deletes. Safe whoever owns the entries by now, since their receipts are committed.
+/// Acknowledges and deletes. Safe whoever owns the entries by now, since their receipts are committed. A counter that is not
+/// there is made by the first entry that it counts: at 0 it would say that all before it were lost.
 /// KEYS: stream, finished. ARGV: group, ids.
 static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         redis.call('XACK', KEYS[1], unpack(ARGV))
         local finished = redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
-        redis.call('INCRBY', KEYS[2], finished)
+        if finished > 0 then redis.call('INCRBY', KEYS[2], finished) end
         return finished",
     )
 });
+
+/// An id that no entry has.
+const NO_ENTRY: &str = "0-0";
+
+/// Acknowledges no entry of `stream`, in the very step in which entries are acknowledged.
+fn proof(stream: &str, group: &str) -> ScriptInvocation<'static> {
+    let mut call = ACKNOWLEDGE.key(stream);
+    call.key(finished(stream)).arg(group).arg(NO_ENTRY);
+    call
+}
+
+/// Asks for the proof that entries of each stream can be acknowledged, together with whatever else is asked.
+pub(super) fn ask_for_proof(pipeline: &mut Pipeline, settings: &Settings) {
+    pipeline.load_script(&ACKNOWLEDGE);
+    for stream in &settings.names {
+        pipeline.invoke_script(&proof(stream, &settings.group));
+    }
+}
 
 /// Copies an entry to the dead letters with what is known of its end, then acknowledges and deletes it. An entry that is not
 /// pending any more was dead-lettered before. A failed XADD ends the script with the entry still pending. An empty id is left
@@ -49,7 +68,8 @@ static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
         redis.call('XADD', KEYS[2], '*', 'reason', ARGV[4], 'error', ARGV[5], 'deliveries', pending[1][4],
             'source', ARGV[2], 'time', time[1] * 1000 + math.floor(time[2] / 1000), unpack(letter))
         redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-        redis.call('INCRBY', KEYS[3], redis.call('XDEL', KEYS[1], ARGV[2]))
+        local finished = redis.call('XDEL', KEYS[1], ARGV[2])
+        if finished > 0 then redis.call('INCRBY', KEYS[3], finished) end
         return 1",
     )
 });
@@ -131,6 +151,14 @@ impl Broker {
             call.arg(id);
         });
         call.invoke_async::<u64>(&mut self.connection()).await?;
+        Ok(())
+    }
+
+    /// Shows that entries of every stream can be acknowledged now.
+    pub async fn prove(&self) -> Result<(), BrokerError> {
+        for stream in &self.settings.names {
+            proof(stream, &self.settings.group).invoke_async::<u64>(&mut self.connection()).await?;
+        }
         Ok(())
     }
 

@@ -127,6 +127,11 @@ impl Hand {
         self.lighter.notify_waiters();
     }
 
+    /// How many entries are in hand.
+    pub fn count(&self) -> usize {
+        self.lock().entries.len()
+    }
+
     /// Those of `ids` that are not in hand.
     pub fn missing(&self, stream: &str, ids: Vec<EntryId>) -> Vec<EntryId> {
         let stream: Arc<str> = stream.into();

@@ -59,7 +59,7 @@ impl Intake {
     /// Reads new entries until the daemon drains. What a read brings after that is handed back.
     async fn read(self) -> usize {
         let mut handed_back = 0;
-        let mut reader: Option<Reader> = None;
+        let (mut reader, mut has_read): (Option<Reader>, bool) = (None, false);
         let mut failures = Failures::default();
         while self.lifecycle.is_running() {
             if self.lifecycle.is_quiet() {
@@ -70,9 +70,9 @@ impl Intake {
                 self.reading.set(State::StoreAway);
                 self.reading.with_store(&self.lifecycle).await;
             }
-            let mut open = match reader.take() {
+            let mut open = match reader.take().filter(Reader::is_current) {
                 Some(reader) => reader,
-                None => match self.broker.reader().await {
+                None => match self.open(std::mem::replace(&mut has_read, true)).await {
                     Ok(reader) => reader,
                     Err(error) => {
                         self.reading.failed(&error);
@@ -107,6 +107,29 @@ impl Intake {
             }
         }
         handed_back
+    }
+
+    /// Opens a reader. What the last one was sent and has not brought is older than all that this one will read, so it is
+    /// taken in first: once the last read cannot be served any more.
+    async fn open(&self, after_another: bool) -> Result<Reader, BrokerError> {
+        let reader = self.broker.reader().await?;
+        if !after_another {
+            return Ok(reader);
+        }
+        self.sleep(self.broker.settings().block).await;
+        for stream in &self.broker.settings().names {
+            let mut after = None;
+            while self.lifecycle.is_running() {
+                let page = self.broker.assigned(stream, after, PAGE).await?;
+                after = page.last().copied();
+                let last = page.len() < PAGE;
+                self.take_over(stream, self.hand.missing(stream, page)).await?;
+                if last {
+                    break;
+                }
+            }
+        }
+        Ok(reader)
     }
 
     /// Waits for room for a read, and says so when there is none.

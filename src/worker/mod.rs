@@ -20,7 +20,7 @@ pub use hand::{Hand, Room};
 pub use intake::{Intake, keep_alive};
 pub use reading::Reading;
 
-use crate::batch::{self, Back, Ended, Engine, Opening, Openings, Prospect};
+use crate::batch::{self, Back, Ended, Engine, Opening, Openings, Prospect, Step};
 use crate::domain::{AggregateId, Domain, Targets};
 use crate::job::{self, Dead, DeadCode, Entry, EntryId, Job};
 use crate::lifecycle::{Lifecycle, Phase};
@@ -239,6 +239,7 @@ impl<D: Domain> Dispatcher<D> {
         }
         self.leave_alone(&ended.busy, now);
         if !ended.settled.is_empty() {
+            self.engine.progress.made(Step::Settle);
             let ended_at = SystemTime::now();
             let batch = settle::Batch { jobs, since: batch.since, began: ended_at - took, ended: ended_at };
             let (engine, hand, spans) = (self.engine.clone(), self.hand.clone(), self.spans.clone());

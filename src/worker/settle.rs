@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Hand;
-use crate::batch::{Engine, Fate, Incidents, Settled};
+use crate::batch::{Engine, Fate, Settled, Step};
 use crate::domain::Domain;
 use crate::job::{DeadCode, EntryId};
 use crate::metrics::EndedJob;
@@ -47,20 +47,20 @@ pub async fn settle<D: Domain>(
             Fate::Bury { error } => {
                 let reason = told.reason.clone().unwrap_or_default();
                 let letter = DeadLetter { entry, job, reason, error: error.clone() };
-                if persist(&engine.incidents, "dead-letter", || broker.bury(stream, &letter)).await.is_some() {
+                if persist(&engine, "dead-letter", || broker.bury(stream, &letter)).await.is_some() {
                     moved.insert((stream.clone(), entry));
                 }
             }
             Fate::Postpone { at } => {
                 let postponed = Postponed { entry, job, at: *at };
-                if persist(&engine.incidents, "postpone", || broker.postpone(stream, postponed)).await.is_some() {
+                if persist(&engine, "postpone", || broker.postpone(stream, postponed)).await.is_some() {
                     moved.insert((stream.clone(), entry));
                 }
             }
         }
     }
     for (stream, ids) in &done {
-        persist(&engine.incidents, "acknowledge", || broker.acknowledge(stream, ids)).await;
+        persist(&engine, ACKNOWLEDGE, || broker.acknowledge(stream, ids)).await;
     }
     for Settled { planned, .. } in &settled {
         hand.let_go(&planned.job.stream, planned.job.entry);
@@ -84,26 +84,40 @@ async fn reply<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>]) {
             })
         })
         .collect();
-    match persist(&engine.incidents, "reply", || engine.broker.reply(&replies)).await {
+    match persist(engine, REPLY, || engine.broker.reply(&replies)).await {
         Some(failed) => (0..failed).for_each(|_| engine.metrics.reply_failed()),
         None => replies.iter().for_each(|_| engine.metrics.reply_failed()),
     }
 }
 
+/// The step that most jobs end with, and that others wait for.
+const ACKNOWLEDGE: &str = "acknowledge";
+/// The step that nothing depends on.
+const REPLY: &str = "reply";
+
 /// Tries a step until it succeeds or the tries are used up; then says so, once a second for each step.
-async fn persist<T, F: Future<Output = Result<T, BrokerError>>>(
-    incidents: &Incidents,
+async fn persist<D: Domain, T, F: Future<Output = Result<T, BrokerError>>>(
+    engine: &Engine<D>,
     step: &'static str,
     mut attempt: impl FnMut() -> F,
 ) -> Option<T> {
     for tries in 1..=TRIES {
         match attempt().await {
-            Ok(value) => return Some(value),
-            // Many batches fail at once, and for one cause.
-            Err(error) if tries == TRIES && incidents.is_news(step) => {
-                tracing::warn!(step, %error, "the broker was not told of finished jobs");
+            Ok(value) => {
+                if step != REPLY {
+                    engine.progress.made(Step::Acknowledge);
+                }
+                return Some(value);
             }
-            Err(_) if tries == TRIES => {}
+            Err(error) if tries == TRIES => {
+                if step == ACKNOWLEDGE {
+                    engine.progress.failed(Step::Acknowledge, error.to_string());
+                }
+                // Many batches fail at once, and for one cause.
+                if engine.incidents.is_news(step) {
+                    tracing::warn!(step, %error, "the broker was not told of finished jobs");
+                }
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(50 << tries)).await,
         }
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lockkeeper::batch::{
-    self, BrokerClock, Cache, Deciding, Ended, Engine, Forecast, Incidents, Keyring, Newest, Trust,
+    self, BrokerClock, Cache, Deciding, Ended, Engine, Forecast, Incidents, Keyring, Newest, Progress, Trust,
 };
 use lockkeeper::domain::{AggregateId, Domain};
 use lockkeeper::job::{self, Entry, EntryId, Job, JobId};
@@ -69,6 +69,7 @@ async fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'st
         deciding: Deciding::default(),
         newest: Newest::default(),
         trust: Trust::default(),
+        progress: Progress::default(),
         forecast: Forecast::default(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bounds;
+mod broker;
 mod dashboard;
 mod decide;
 mod delivery;
@@ -23,6 +24,7 @@ mod outages;
 mod panels;
 mod producers;
 mod prune;
+mod ready;
 mod recovery;
 mod scheduled;
 mod shop;

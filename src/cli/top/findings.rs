@@ -40,6 +40,9 @@ pub struct Finding {
 /// An entry that waits for longer is a backlog.
 const OLD_SECONDS: f64 = 10.0;
 
+/// Jobs in hand of which none ends for longer stand still.
+const STALLED_SECONDS: f64 = 30.0;
+
 /// Everything wrong in `view`, worst first.
 pub fn findings(view: &View) -> Vec<Finding> {
     let mut found = Found::default();
@@ -78,7 +81,24 @@ impl Found {
             let jobs = daemon.in_flight.map_or(String::new(), |jobs| format!(", {} in flight", count(jobs)));
             self.add(Severity::Info, format!("{url} drains{jobs}: it ends when they are done"));
         }
-        for check in daemon.failing_checks.iter().filter(|check| *check != "lifecycle") {
+        let stalled = |time: Option<f64>| time.filter(|time| *time > STALLED_SECONDS);
+        if let Some(time) = stalled(daemon.commit_stalled_seconds) {
+            let text = format!(
+                "{url} has had jobs in hand for {} and committed none: see its /readyz and its log",
+                seconds(time)
+            );
+            self.add(Severity::Critical, text);
+        } else if let Some(time) = stalled(daemon.acknowledge_stalled_seconds) {
+            let text = format!(
+                "{url} has had jobs in hand for {} and acknowledged none, so they run again and again as duplicates: \
+                 see its /readyz and its log",
+                seconds(time)
+            );
+            self.add(Severity::Critical, text);
+        }
+        // What stands still has been told, with its time.
+        let told = ["lifecycle", "progress"];
+        for check in daemon.failing_checks.iter().filter(|check| !told.contains(&check.as_str())) {
             self.add(Severity::Critical, format!("{url} is not ready, {check} fails: see its /readyz"));
         }
         if daemon.reload_failed {

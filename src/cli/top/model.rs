@@ -273,6 +273,8 @@ fn daemon_view(daemon: &Watched, at: Duration, unix_seconds: f64) -> Daemon {
         open_files: daemon.gauge("process_open_fds", &[]),
         ended_per_second: daemon.rate("lockkeeper_jobs_processed_total", &[]),
         in_flight: daemon.gauge("lockkeeper_jobs_in_flight", &[]),
+        commit_stalled_seconds: daemon.gauge("lockkeeper_stalled_seconds", &[("step", "commit")]),
+        acknowledge_stalled_seconds: daemon.gauge("lockkeeper_stalled_seconds", &[("step", "acknowledge")]),
         failing_checks: checks.into_iter().filter(|(_, passes)| *passes == 0.0).map(|(check, _)| check).collect(),
         reload_failed: daemon.gauge("lockkeeper_config_last_reload_successful", &[]) == Some(0.0),
     }

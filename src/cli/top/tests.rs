@@ -164,8 +164,10 @@ fn each_finding_says_what_is_wrong_and_what_to_do() {
     const PENDING: &str = r#"lockkeeper_queue_oldest_age_seconds{queue="jobs",state="pending"}"#;
     const LETTERS: &str = r#"lockkeeper_dead_letter_length{queue="jobs"}"#;
     const LENGTH: &str = r#"lockkeeper_queue_length{queue="jobs"}"#;
+    const COMMIT: &str = r#"lockkeeper_stalled_seconds{step="commit"}"#;
+    const ACKNOWLEDGE: &str = r#"lockkeeper_stalled_seconds{step="acknowledge"}"#;
     const LOST: &str = r#"lockkeeper_queue_entries_lost_total{queue="jobs"}"#;
-    let cases: [(Changes<'_>, Severity, &str); 13] = [
+    let cases: [(Changes<'_>, Severity, &str); 15] = [
         (&[(NODE2, "0")], Warning, "lock node redis2 is down: start it; 2 of 3 grant"),
         (
             &[(NODE2, "0"), (NODE3, "0")],
@@ -182,6 +184,12 @@ fn each_finding_says_what_is_wrong_and_what_to_do() {
         (&[(LOST, "5")], Critical, "5 entries of jobs vanished before they were run"),
         (&[(r#"lockkeeper_store_errors_total{class="read_only"}"#, "2")], Critical, "the database is read-only"),
         (&[(r#"lockkeeper_ready{check="database"}"#, "0")], Critical, "a is not ready, database fails"),
+        (
+            &[(COMMIT, "45"), (r#"lockkeeper_ready{check="progress"}"#, "0")],
+            Critical,
+            "a has had jobs in hand for 45 s and committed none",
+        ),
+        (&[(COMMIT, "29"), (ACKNOWLEDGE, "31")], Critical, "a has had jobs in hand for 31 s and acknowledged none"),
         (&[(r#"lockkeeper_lock_attempts_total{outcome="no_quorum"}"#, "9")], Critical, "locks find no quorum"),
         (
             &[(r#"lockkeeper_db_pool_connections{state="used"}"#, "10")],

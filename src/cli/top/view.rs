@@ -168,6 +168,10 @@ pub struct Daemon {
     pub ended_per_second: Option<f64>,
     /// Jobs in its batches.
     pub in_flight: Option<f64>,
+    /// How long it has had jobs in hand without committing any.
+    pub commit_stalled_seconds: Option<f64>,
+    /// How long it has had jobs in hand without telling the broker of the end of any.
+    pub acknowledge_stalled_seconds: Option<f64>,
     /// Checks of `/readyz` that fail.
     pub failing_checks: Vec<String>,
     /// Its last reload found the configuration broken.

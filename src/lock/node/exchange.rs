@@ -15,7 +15,7 @@ use tokio::time::sleep;
 const SILENCE_NOTICE: Duration = Duration::from_secs(1);
 
 /// A connection that is silent for this long is replaced: the other end may be gone without a word.
-const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+const SILENCE_LIMIT: Duration = Duration::from_millis(2500);
 
 /// When something is to be done about a node that has not answered within its time limit.
 const SILENCES: [Duration; 3] = [Duration::ZERO, SILENCE_NOTICE, SILENCE_LIMIT];
@@ -45,7 +45,9 @@ impl Task {
             tokio::select! {
                 biased;
                 Some((flight, replies)) = flights.answer() => match replies {
-                    Ok(replies) => self.distribute(flight, replies),
+                    Ok(replies) => if let Some(why) = self.distribute(flight, replies) {
+                        return Some(self.lose(None, flights, why));
+                    },
                     Err(error) => return Some(self.lose(Some(flight), flights, error.to_string())),
                 },
                 () = &mut alarm => {
@@ -129,8 +131,10 @@ impl Task {
         }
     }
 
-    /// Hands every reply to the request it belongs to. A caller that has decided without this node is gone by now.
-    fn distribute(&mut self, Flight { batch, late, .. }: Flight, replies: Vec<Value>) {
+    /// Hands every reply to the request it belongs to. A caller that has decided without this node is gone by now. Returns why
+    /// the connection is of no use any more, if so.
+    fn distribute(&mut self, Flight { batch, late, .. }: Flight, replies: Vec<Value>) -> Option<String> {
+        let mut elsewhere = None;
         if !late {
             self.breaker.close();
             if self.health == NodeHealth::Silent {
@@ -144,6 +148,7 @@ impl Task {
                     let outcome = outcome(&answer.votes);
                     let _ = ballot.send(answer.votes);
                     match answer.error {
+                        Some(error) if answer.is_replica => elsewhere = Some(error),
                         Some(error) => self.turn(NodeHealth::Refusing, &error),
                         None if self.health == NodeHealth::Refusing => self.turn(NodeHealth::Up, ""),
                         None => (),
@@ -160,6 +165,7 @@ impl Task {
                 Request::Ping(Some(done)) => drop(done.send(())),
             }
         }
+        elsewhere
     }
 }
 

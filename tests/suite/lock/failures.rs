@@ -1,6 +1,7 @@
 //! Nodes that are down, frozen, late or full.
 
 use super::*;
+use lockkeeper::dev::proxy::Proxy;
 use lockkeeper::lock::{NodeOutcome, Op, Report};
 use std::sync::Mutex;
 
@@ -191,4 +192,50 @@ async fn the_observer_hears_of_every_request_once() {
         assert_eq!(times(node, Op::Release, NodeOutcome::Ok), 2);
     }
     assert_eq!(times("redis3", Op::Acquire, NodeOutcome::Skipped), 2);
+}
+
+#[tokio::test]
+async fn nodes_whose_open_connections_are_silent_while_new_ones_work_grant_again_soon() {
+    let nodes = Nodes::start(3);
+    let (mut proxies, mut addresses) = (Vec::new(), Vec::new());
+    for (server, address) in nodes.0.iter().zip(nodes.addresses()) {
+        let proxy = Proxy::start(([127, 0, 0, 1], server.port).into()).await.expect("a proxy");
+        let client = redis::Client::open(format!("redis://{}", proxy.address())).expect("a valid URL");
+        addresses.push(NodeAddress { client, ..address });
+        proxies.push(proxy);
+    }
+    let redlock = Redlock::start(addresses, SETTINGS, Arc::new(|_| ())).expect("an odd number");
+    until("all nodes are up", || redlock.nodes().iter().all(|node| node.is_up())).await;
+    for key in ["a", "b"] {
+        proxies.iter().for_each(Proxy::silence_open);
+        let since = Instant::now();
+        let held = loop {
+            let held = redlock.acquire(&keys(&[key])).await;
+            if held.results == [Granted] {
+                break held;
+            }
+            assert!(since.elapsed() < Duration::from_secs(5), "no lock is granted after {:?}", since.elapsed());
+        };
+        redlock.release(held.lease);
+        until("all nodes are up again", || redlock.nodes().iter().all(|node| node.is_up())).await;
+        assert!(since.elapsed() < Duration::from_secs(5), "all nodes are up only after {:?}", since.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_became_a_replica_is_left_for_whatever_its_name_leads_to() {
+    let nodes = Nodes::start(2);
+    let proxy = Proxy::start(([127, 0, 0, 1], nodes.0[0].port).into()).await.expect("a proxy");
+    let client = redis::Client::open(format!("redis://{}", proxy.address())).expect("a valid URL");
+    let address = NodeAddress { name: "redis1".into(), client };
+    let redlock = Redlock::start(vec![address], SETTINGS, Arc::new(|_| ())).expect("an odd number");
+    until("it is up", || redlock.nodes()[0].is_up()).await;
+    nodes.0[0].ask::<()>(&["REPLICAOF", "127.0.0.1", &nodes.0[1].port.to_string()]);
+    assert_eq!(redlock.acquire(&keys(&["a"])).await.results, [Unavailable]);
+    until_health(&redlock, 0, NodeHealth::Barred).await;
+    proxy.lead_to(([127, 0, 0, 1], nodes.0[1].port).into());
+    let since = Instant::now();
+    until("it is up again", || redlock.nodes()[0].is_up()).await;
+    assert_eq!(redlock.acquire(&keys(&["b"])).await.results, [Granted]);
+    assert!(since.elapsed() < Duration::from_secs(5), "only after {:?}", since.elapsed());
 }
