@@ -93,7 +93,8 @@ pub(crate) fn locks(endpoints: &Endpoints) -> Result<(), String> {
 }
 
 async fn broker(endpoints: &Endpoints) -> Result<(), String> {
-    endpoints.broker.time_ms().await.map(drop).map_err(|error| error.to_string())
+    endpoints.broker.time_ms().await.map_err(|error| error.to_string())?;
+    endpoints.broker.permits()
 }
 
 /// Whether the database can be written to.

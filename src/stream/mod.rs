@@ -13,6 +13,8 @@
 
 mod claim;
 mod letters;
+mod nature;
+mod probe;
 mod read;
 mod replies;
 mod sample;
@@ -28,6 +30,8 @@ use redis::{AsyncConnectionConfig, RedisError};
 use crate::job::EntryId;
 
 pub use letters::{Letter, Letters, Selection};
+pub use nature::{Nature, Unfit};
+pub use probe::{Finding, Lack};
 pub use read::{Reader, streams as entries_of};
 pub use replies::Swept;
 pub use schedule::{Place, Waiting};
@@ -64,6 +68,14 @@ impl BrokerError {
     pub fn is_group_gone(&self) -> bool {
         // Redis 7.0 wakes a blocked reader with UNBLOCKED when the stream is deleted.
         matches!(self.0.code(), Some("NOGROUP" | "UNBLOCKED")) || self.0.to_string().contains("no longer exists")
+    }
+
+    /// True when the broker refuses a key, a command or an argument of the call, and may well do others: what shares the call
+    /// with it is better tried apart.
+    pub fn is_about_keys(&self) -> bool {
+        let of_the_server = ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "OOM", "MISCONF"];
+        let of_the_account = ["NOAUTH", "WRONGPASS", "NOREPLICAS"];
+        self.0.code().is_some_and(|code| !of_the_server.contains(&code) && !of_the_account.contains(&code))
     }
 
     /// The kind of trouble in a word, of which there are few.
@@ -110,11 +122,15 @@ pub struct Broker {
     connection: Arc<RwLock<ConnectionManager>>,
     settings: Arc<Settings>,
     consumer: Arc<str>,
+    probed: probe::Probed,
 }
 
 /// How long the broker may take to answer, and to accept a connection.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// A connection that had an answer of more bytes is replaced, since it keeps the room for it.
+pub const LARGE_ANSWER: usize = 4 << 20;
 
 impl Broker {
     /// Connects. `consumer` must be unique per process start, so that a successor never takes a dead process's entries for
@@ -122,7 +138,13 @@ impl Broker {
     pub async fn connect(client: redis::Client, settings: Settings, consumer: String) -> Result<Self, BrokerError> {
         let connection = ConnectionManager::new_with_config(client.clone(), manager_config()).await?;
         let connection = Arc::new(RwLock::new(connection));
-        Ok(Self { client, connection, settings: Arc::new(settings), consumer: consumer.into() })
+        Ok(Self {
+            client,
+            connection,
+            settings: Arc::new(settings),
+            consumer: consumer.into(),
+            probed: probe::Probed::default(),
+        })
     }
 
     /// The names and limits it was opened with.
@@ -154,27 +176,24 @@ impl Broker {
         Ok(seconds * 1000 + micros / 1000)
     }
 
-    /// What the broker does when its memory is full; `None` when it does not tell.
-    pub async fn eviction_policy(&self) -> Result<Option<String>, BrokerError> {
-        let info: String = redis::cmd("INFO").arg("memory").query_async(&mut self.connection()).await?;
-        let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
-        Ok(policy.map(|policy| policy.trim().to_owned()))
-    }
-
     /// Creates each stream and group that does not exist. A group starts at 0: at `$` it would skip every job that was
     /// added before it. Returns the streams whose group was missing.
     pub async fn ensure_groups(&self) -> Result<Vec<String>, BrokerError> {
-        let mut created = Vec::new();
+        let (mut created, mut refused) = (Vec::new(), None);
         for name in &self.settings.names {
             let mut command = redis::cmd("XGROUP");
             command.arg("CREATE").arg(name).arg(&self.settings.group).arg("0").arg("MKSTREAM");
             match command.query_async::<()>(&mut self.connection()).await {
                 Ok(()) => created.push(name.clone()),
                 Err(error) if error.code() == Some("BUSYGROUP") => {}
-                Err(error) => return Err(error.into()),
+                // The others are not kept waiting for it.
+                Err(error) => refused = refused.or(Some(error)),
             }
         }
-        Ok(created)
+        match refused {
+            Some(error) if created.is_empty() => Err(error.into()),
+            _ => Ok(created),
+        }
     }
 
     /// True for one of all daemons that ask within `interval`: it is its turn to look for what is old.

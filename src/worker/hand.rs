@@ -110,7 +110,7 @@ impl Hand {
         if held.entries.contains_key(&key) {
             return false;
         }
-        let bytes: usize = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = entry.bytes();
         held.bytes += bytes;
         held.typical = ((held.typical * 15 + bytes) / 16).max(1);
         held.entries.insert(key, Held { deliveries: entry.deliveries.unwrap_or(0), bytes, _room: room.0.split(1) });

@@ -1,5 +1,6 @@
 //! The loops: taking jobs in, running batches of them, telling the broker.
 
+mod appetite;
 mod company;
 mod hand;
 mod intake;
