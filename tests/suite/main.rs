@@ -17,6 +17,8 @@ mod lock;
 mod locks;
 mod logs;
 mod losses;
+mod memory;
+mod neighbours;
 mod outages;
 // The observability tests use what this suite does not.
 #[allow(dead_code)]
@@ -24,6 +26,7 @@ mod panels;
 mod producers;
 mod prune;
 mod recovery;
+mod rights;
 mod scheduled;
 mod shop;
 mod snapshots;

@@ -1,0 +1,86 @@
+//! What large entries leave behind in the process: nothing.
+
+use lockkeeper::dev::servers::{Folder, RedisServer};
+
+use crate::world::{Daemon, PATIENCE, World, eventually};
+
+const MIB: u64 = 1 << 20;
+
+/// A line of the process's memory in the kernel's words, in bytes.
+fn memory(daemon: &Daemon, line: &str) -> u64 {
+    let pid = daemon.process.pid().expect("it runs");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the kernel tells");
+    let value = status.lines().find_map(|found| found.strip_prefix(line)).expect("a line");
+    value.trim_matches([':', ' ', '\t']).trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+async fn world_of_its_own() -> (World, RedisServer) {
+    let mut world = World::new().await;
+    let folder = Folder::temporary().expect("a folder");
+    let broker = RedisServer::start(&folder, "own", &[]).await.expect("a broker of its own");
+    world.broker = broker.url();
+    let client = redis::Client::open(world.broker.as_str()).expect("the broker's URL");
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    world.redis = client.get_multiplexed_async_connection_with_config(&config).await.expect("the broker answers");
+    (world, broker)
+}
+
+/// Adds so many entries of 64 MiB in one step, from within the broker.
+async fn push_large(world: &World, number: u32) {
+    let fill = "local data = string.rep('x', 67108864) for i = 1, tonumber(ARGV[2]) do \
+        redis.call('XADD', KEYS[1], '*', 'type', 'item.restock', 'key', ARGV[1], 'data', data) end return 0";
+    let (number, key) = (number.to_string(), world.id("pen"));
+    world.redis_do::<u64>(&["EVAL", fill, "1", &world.stream, &key, &number]).await;
+}
+
+async fn letters(world: &World) -> u64 {
+    world.redis_do(&["XLEN", &format!("{}:dead", world.stream)]).await
+}
+
+#[tokio::test]
+async fn large_entries_are_read_one_by_one_and_leave_no_memory_behind() {
+    let (world, _broker) = world_of_its_own().await;
+    let daemon = world.daemon(&[]).await;
+    // As many as are told of the weight of entries.
+    for _ in 0..3 {
+        assert!(world.outcome("item.restock", &world.id("pen"), r#"{"quantity":1}"#).await.starts_with("rejected"));
+    }
+    let before = memory(&daemon, "VmRSS");
+    push_large(&world, 8).await;
+    eventually("the large ones are dead letters", async || (letters(&world).await == 8).then_some(())).await;
+    world.drained().await;
+    eventually("the memory is given back", async || (memory(&daemon, "VmRSS") < before + 64 * MIB).then_some(())).await;
+    let peak = memory(&daemon, "VmHWM");
+    eprintln!("{} MiB before, {} at most, {} after", before / MIB, peak / MIB, memory(&daemon, "VmRSS") / MIB);
+    assert!(peak < before + 400 * MIB, "one read brought too much: {} MiB", peak / MIB);
+}
+
+#[tokio::test]
+async fn large_entries_of_a_dead_consumer_leave_no_memory_behind() {
+    let (world, _broker) = world_of_its_own().await;
+    push_large(&world, 6).await;
+    world.redis_do::<()>(&["XGROUP", "CREATE", &world.stream, "lockkeeper", "0"]).await;
+    let nothing = "redis.call('XREADGROUP', 'GROUP', 'lockkeeper', 'dead', 'STREAMS', KEYS[1], '>') return 0";
+    world.redis_do::<u64>(&["EVAL", nothing, "1", &world.stream]).await;
+    let daemon = world.daemon(&[("LOCKKEEPER_STREAM_CLAIM_AFTER_MS", "2000")]).await;
+    eventually("the large ones are dead letters", async || (letters(&world).await == 6).then_some(())).await;
+    world.drained().await;
+    eventually("the memory is given back", async || (memory(&daemon, "VmRSS") < 96 * MIB).then_some(())).await;
+    let peak = memory(&daemon, "VmHWM");
+    assert!(peak < 432 * MIB, "one claim brought too much: {} MiB", peak / MIB);
+}
+
+#[tokio::test]
+async fn large_jobs_that_wait_are_not_fetched_to_be_counted() {
+    let (world, _broker) = world_of_its_own().await;
+    let far = "redis.call('ZADD', KEYS[1], '9e14', cmsgpack.pack({'id', 'far', 'data', string.rep('x', 67108864)})) \
+        redis.call('XADD', KEYS[2], '*', 'id', 'dead', 'data', string.rep('x', 67108864)) return 0";
+    let (schedule, dead) = (format!("{}:scheduled", world.stream), format!("{}:dead", world.stream));
+    world.redis_do::<u64>(&["EVAL", far, "2", &schedule, &dead]).await;
+    let settings = [("LOCKKEEPER_RETENTION_RECEIPTS_DAYS", "2"), ("LOCKKEEPER_RETENTION_DEAD_LETTERS_DAYS", "2")];
+    let daemon = world.daemon(&settings).await;
+    let series = format!(r#"lockkeeper_schedule_length{{queue="{}"}}"#, world.stream);
+    eventually("the schedule is sampled", async || (daemon.metric(&series).await == Some(1.0)).then_some(())).await;
+    let peak = memory(&daemon, "VmHWM");
+    assert!(peak < 64 * MIB, "{} MiB for what nobody has to read", peak / MIB);
+}
