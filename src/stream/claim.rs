@@ -171,15 +171,19 @@ impl Broker {
             let mut call = CLAIM.key(stream);
             call.arg(&self.settings.group).arg(&*self.consumer).arg(self.settings.claim_after.as_millis() as u64);
             call.arg(CLAIM_BYTES - bytes_of(&all.entries)).arg(id_args(ids).collect::<Vec<_>>());
-            let (lost, list, counts, looked): (u64, Value, Vec<u64>, usize) =
-                call.invoke_async(&mut self.connection()).await?;
+            let answer = call.invoke_async(&mut self.connection()).await;
+            if answer.is_err() {
+                // It may still come, and be large.
+                self.retire();
+            }
+            let (lost, list, counts, looked): (u64, Value, Vec<u64>, usize) = answer?;
             left = &left[looked.min(left.len())..];
             all.lost += lost;
             let claimed = entries(&name, list).into_iter().zip(counts);
             all.entries.extend(claimed.map(|(entry, deliveries)| Entry { deliveries: Some(deliveries), ..entry }));
         }
         if bytes_of(&all.entries) > LARGE_ANSWER {
-            self.renew()?;
+            self.retire();
         }
         all.left = left.to_vec();
         Ok(all)

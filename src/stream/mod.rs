@@ -165,6 +165,13 @@ impl Broker {
         Ok(())
     }
 
+    /// Begins anew with all connections, though nothing is wrong with them: their buffers may have grown with a large answer,
+    /// and never shrink. Requests under way are answered all the same.
+    pub fn retire(&self) {
+        // A URL that was good at the start stays so.
+        let _ = self.renew();
+    }
+
     /// The broker's clock, Unix milliseconds. It is asked for every few seconds, which is when a connection that was
     /// refused is tried again.
     pub async fn time_ms(&self) -> Result<u64, BrokerError> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 use super::appetite::Appetite;
+use super::ebb::ebb;
 use super::reading::State;
 use super::{Hand, Reading, Room};
 use crate::batch::Incidents;
@@ -53,8 +54,12 @@ impl Intake {
         for error in self.scan().await {
             self.tell(&error);
         }
-        let (handed_back, (), ()) = tokio::join!(self.clone().read(), self.clone().claim(), self.promote());
-        handed_back
+        let hand = self.hand.clone();
+        let loops = async { tokio::join!(self.clone().read(), self.clone().claim(), self.promote()) };
+        tokio::select! {
+            (handed_back, (), ()) = loops => handed_back,
+            () = ebb(&hand) => 0,
+        }
     }
 
     /// Reads new entries until the daemon drains. What a read brings after that is handed back.
@@ -106,6 +111,7 @@ impl Intake {
                     }
                 }
                 Err(error) => {
+                    appetite.choked();
                     self.reading.failed(&error);
                     self.recover(&error, &mut failures).await;
                 }

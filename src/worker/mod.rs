@@ -2,6 +2,7 @@
 
 mod appetite;
 mod company;
+mod ebb;
 mod hand;
 mod intake;
 mod reading;
