@@ -28,7 +28,7 @@ use crate::retention;
 use crate::spans::Spans;
 use crate::store::{Conflict, Outage, Repeat};
 use crate::worker::{self, Dispatcher, Drained, Hand, Intake, Reading};
-use open::{inspect, prepare};
+use open::{accept, inspect, prepare};
 use sample::Sampler;
 
 pub use health::Health;
@@ -112,6 +112,7 @@ async fn connect_all<D: Domain>(
     let store = store(config).await?.observed(metrics.clone()).only_to_write();
     prepare(&store, config).await?;
     let broker = broker(config).await?;
+    accept(&broker, config).await?;
     broker.ensure_groups().await?;
     let locks = locks(config, metrics.clone())?;
     inspect(&locks).await?;
@@ -169,8 +170,13 @@ impl<D: Domain> Daemon<D> {
             decide_timeout: config.batch.decide_timeout,
         };
         let max_connections = config.database.max_connections;
-        let sampler =
-            Sampler { engine: engine.clone(), endpoints: endpoints.clone(), hand: hand.clone(), max_connections };
+        let sampler = Sampler {
+            engine: engine.clone(),
+            endpoints: endpoints.clone(),
+            hand: hand.clone(),
+            max_connections,
+            retains: config.retention.is_on(),
+        };
         let mut beside: JoinSet<&str> = JoinSet::new();
         beside.spawn(async move {
             let _ = http::serve(listener, endpoints).await;

@@ -54,6 +54,13 @@ pub struct Entry {
     pub deliveries: Option<u64>,
 }
 
+impl Entry {
+    /// The bytes of its names and values.
+    pub fn bytes(&self) -> usize {
+        self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+}
+
 /// A job's id: what makes two deliveries, or two sends, one job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(pub Uuid);

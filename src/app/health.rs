@@ -114,7 +114,7 @@ impl<D: Domain> Watch<D> {
             Ok(proof) => proof.map_err(|error| error.to_string()),
             Err(_) => Err(format!("the broker does not answer within {LIMIT:?}")),
         };
-        let result = proof.and(self.real(Step::Acknowledge));
+        let result = proof.and(self.real(Step::Acknowledge)).and(self.engine.broker.permits());
         self.engine.metrics.ready("broker", result.is_ok());
         self.health.set(Check::Broker, result);
     }

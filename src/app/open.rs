@@ -7,7 +7,7 @@ use crate::connect::{self, ClientError};
 use crate::lock::{self, ExtendError, Redlock, Report, SetupError};
 use crate::metrics::{Extension, Metrics};
 use crate::store::{MigrateError, Outage, SchemaState, Store, StoreError};
-use crate::stream::{self, Broker, BrokerError};
+use crate::stream::{self, Broker, BrokerError, Finding, Lack, Unfit};
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,16 @@ impl From<BrokerError> for StartError {
     }
 }
 
+impl From<Unfit> for StartError {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            // It may become a master.
+            Unfit::Replica => Self::Unavailable(format!("the broker is unavailable: {unfit}")),
+            unfit => Self::Refused(format!("the broker is refused: {unfit}")),
+        }
+    }
+}
+
 impl From<ClientError> for StartError {
     fn from(error: ClientError) -> Self {
         Self::Refused(error.to_string())
@@ -84,6 +94,20 @@ pub async fn broker(config: &Config) -> Result<Broker, StartError> {
     };
     let consumer = format!("lockkeeper-{}", uuid::Uuid::now_v7());
     Ok(Broker::connect(client, settings, consumer).await?)
+}
+
+/// Makes sure that the broker is one to work with, and lets us: what is not found here is found when nothing is acknowledged.
+pub(super) async fn accept(broker: &Broker, config: &Config) -> Result<(), StartError> {
+    broker.nature().await?.judge()?;
+    let found = broker.probe(config.retention.is_on()).await?;
+    let text: Vec<String> = found.iter().map(|finding| format!("the broker refuses {finding}")).collect();
+    if found.is_empty() {
+        Ok(())
+    } else if found.iter().any(|Finding { lack, .. }| *lack == Lack::Ability) {
+        Err(StartError::Refused(text.join("\n")))
+    } else {
+        Err(StartError::Denied(text.join("\n")))
+    }
 }
 
 /// Starts connecting to the lock nodes of `config`.

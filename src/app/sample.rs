@@ -19,12 +19,16 @@ use crate::worker::Hand;
 /// Time between two samples.
 const INTERVAL: Duration = Duration::from_secs(2);
 
+/// Samples from one look at our rights to the next, unless something was refused.
+const RIGHTS_EVERY: u64 = 5;
+
 /// What is sampled.
 pub(super) struct Sampler<D: Domain> {
     pub engine: Arc<Engine<D>>,
     pub endpoints: Endpoints,
     pub hand: Hand,
     pub max_connections: u32,
+    pub retains: bool,
 }
 
 impl<D: Domain> Sampler<D> {
@@ -32,9 +36,10 @@ impl<D: Domain> Sampler<D> {
     pub async fn run(self) {
         let (mut broker, mut database, mut process) = (ticks(INTERVAL), ticks(INTERVAL), ticks(INTERVAL / 4));
         let brokers = async {
-            loop {
+            for round in 0_u64.. {
                 broker.tick().await;
-                self.broker().await;
+                let rights = round % RIGHTS_EVERY == 0 || self.engine.broker.is_in_doubt();
+                self.broker(rights).await;
             }
         };
         let databases = async {
@@ -52,9 +57,13 @@ impl<D: Domain> Sampler<D> {
         tokio::join!(brokers, databases, processes);
     }
 
-    async fn broker(&self) {
+    async fn broker(&self, rights: bool) {
         let (broker, metrics) = (&self.engine.broker, &self.engine.metrics);
-        match broker.time_ms().await {
+        let time = broker.time_ms().await;
+        if rights && time.is_ok() {
+            self.rights().await;
+        }
+        match time {
             Ok(now_ms) => self.engine.clock.set(now_ms),
             Err(_) => metrics.collect_failed(Asked::Clock),
         }
@@ -72,6 +81,20 @@ impl<D: Domain> Sampler<D> {
                 }
                 Err(_) => metrics.collect_failed(Asked::Lost),
             }
+        }
+    }
+
+    /// Whether the broker still lets us do all that we do. What it says while it is away is nothing about that.
+    async fn rights(&self) {
+        let broker = &self.engine.broker;
+        let before = broker.permits();
+        if broker.probe(self.retains).await.is_err() {
+            return;
+        }
+        match broker.permits() {
+            now if now == before => {}
+            Ok(()) => tracing::info!("the broker lets this daemon do all that it has to"),
+            Err(why) => tracing::error!(%why, "the broker refuses what this daemon has to do"),
         }
     }
 

@@ -9,6 +9,7 @@ use super::{Failed, exit};
 use crate::app::{self, StartError};
 use crate::config::Config;
 use crate::store::{SchemaState, Sequence};
+use crate::stream::Lack;
 
 /// What one look found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,14 +132,33 @@ async fn broker(config: &Config) -> Findings {
             return findings;
         }
     };
-    match broker.eviction_policy().await {
-        Ok(Some(policy)) if policy != "noeviction" => {
-            let detail = format!("maxmemory-policy is {policy}: jobs may be evicted; set it to noeviction");
-            findings.add("broker", Verdict::Failed(exit::CONFIG), detail);
-        }
-        Ok(Some(_)) => findings.add("broker", Verdict::Ok, "answers, and evicts nothing"),
-        Ok(None) => findings.add("broker", Verdict::Warning, "answers; it does not say whether it evicts keys"),
+    let mut fit = true;
+    match broker.nature().await {
+        Ok(nature) => match (nature.judge(), nature.eviction_policy) {
+            (Err(unfit), _) => {
+                fit = false;
+                findings.error("broker", unfit);
+            }
+            (_, Some(policy)) if policy != "noeviction" => {
+                let detail = format!("maxmemory-policy is {policy}: jobs may be evicted; set it to noeviction");
+                findings.add("broker", Verdict::Failed(exit::CONFIG), detail);
+            }
+            (_, Some(_)) => findings.add("broker", Verdict::Ok, "answers, and evicts nothing"),
+            (_, None) => findings.add("broker", Verdict::Warning, "answers; it does not say whether it evicts keys"),
+        },
         Err(error) => findings.error("broker", error),
+    }
+    match broker.probe(config.retention.is_on()).await {
+        // A server that is none to work with refuses nearly everything.
+        _ if !fit => {}
+        Ok(found) if found.is_empty() => {
+            findings.add("broker rights", Verdict::Ok, "every command and script works on every key");
+        }
+        Ok(found) => found.iter().for_each(|finding| {
+            let code = if finding.lack == Lack::Right { exit::DENIED } else { exit::CONFIG };
+            findings.add("broker rights", Verdict::Failed(code), finding.to_string());
+        }),
+        Err(error) => findings.error("broker rights", error),
     }
     for stream in &config.stream.names {
         match broker.other_groups(stream).await {

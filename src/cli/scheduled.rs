@@ -105,7 +105,7 @@ async fn cancel(config: &Config, ids: &[String], streams: &Streams, json: Json) 
 async fn cancel_in(broker: &Broker, stream: &str, wanted: &BTreeMap<JobId, &str>) -> Result<Vec<Waiting>, Failed> {
     let (mut cursor, mut cancelled) = (0, Vec::new());
     loop {
-        let (next, page) = broker.scan_scheduled(stream, cursor).await?;
+        let (next, page) = broker.scan_scheduled(stream, cursor, true).await?;
         for job in page {
             if wanted.contains_key(&job.job()) && broker.cancel(&job).await? {
                 cancelled.push(job);

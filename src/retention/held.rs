@@ -26,7 +26,7 @@ impl Held {
             held.letters(broker, stream, pace).await?;
             let mut cursor = 0;
             loop {
-                let (next, page) = broker.scan_scheduled(stream, cursor).await?;
+                let (next, page) = broker.scan_scheduled(stream, cursor, false).await?;
                 held.add(page.iter().map(|job| job.job()));
                 if next == 0 {
                     break;

@@ -14,17 +14,20 @@ use std::time::Duration;
 use redis::{Script, Value};
 
 use super::read::entries;
-use super::{Broker, BrokerError};
+use super::{Broker, BrokerError, LARGE_ANSWER, id_args};
 use crate::job::{Entry, EntryId};
 
-/// Claims the given entries that are ours already or have been idle for long enough. An entry whose contents are gone is
-/// acknowledged: there is nothing left of it to run. Returns the number of those, and of each other one its contents and
-/// delivery count. KEYS: stream. ARGV: group, consumer, idle time in ms, ids.
-static CLAIM: LazyLock<Script> = LazyLock::new(|| {
+/// Claims the given entries that are ours already or have been idle for long enough, as far as they are not too heavy together:
+/// the last may exceed it. An entry whose contents are gone is acknowledged: there is nothing left of it to run. Returns the
+/// number of those, of each other one its contents and delivery count, and how many were looked at.
+/// KEYS: stream. ARGV: group, consumer, idle time in ms, bytes, ids.
+pub(super) static CLAIM: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local lost, claimed, counts = 0, {}, {}
-        for i = 4, #ARGV do
+        local lost, claimed, counts, bytes, looked = 0, {}, {}, 0, 0
+        for i = 5, #ARGV do
+            if bytes >= tonumber(ARGV[4]) then break end
+            looked = looked + 1
             local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
             if pending and (pending[2] == ARGV[2] or pending[3] >= tonumber(ARGV[3])) then
                 local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
@@ -32,20 +35,21 @@ static CLAIM: LazyLock<Script> = LazyLock::new(|| {
                     redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
                     claimed[#claimed + 1] = entry
                     counts[#counts + 1] = pending[4]
+                    for _, value in ipairs(entry[2]) do bytes = bytes + #value end
                 else
                     redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
                     lost = lost + 1
                 end
             end
         end
-        return {lost, claimed, counts}",
+        return {lost, claimed, counts, looked}",
     )
 });
 
 /// Sets the idle time of those entries to zero that are still ours, and returns how many there are. One that has been handed
 /// back is nobody's: the signs of life and the handing back are not in step, and a late sign would take it away from the
 /// peers for as long as a dead consumer's entry waits. KEYS: stream. ARGV: group, consumer, ids.
-static KEEP_ALIVE: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static KEEP_ALIVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local kept = 0
@@ -62,7 +66,7 @@ static KEEP_ALIVE: LazyLock<Script> = LazyLock::new(|| {
 
 /// Sets the delivery count of those entries that are still ours to the one that is given for each. A call may be repeated,
 /// since the answer to it may have been lost. KEYS: stream. ARGV: group, consumer, then id and count in turn.
-static SET_STARTS: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static SET_STARTS: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         for i = 3, #ARGV, 2 do
@@ -78,7 +82,7 @@ static SET_STARTS: LazyLock<Script> = LazyLock::new(|| {
 /// Makes those entries claimable at once that are still ours, with the delivery count that is given for each. An idle time of
 /// an hour is what tells them from entries in hand.
 /// KEYS: stream. ARGV: group, consumer, then id and count in turn.
-static HAND_BACK: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static HAND_BACK: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local handed = 0
@@ -95,7 +99,7 @@ static HAND_BACK: LazyLock<Script> = LazyLock::new(|| {
 
 /// Removes consumers that hold nothing and have been idle for long: deleting one with pending entries would lose them.
 /// KEYS: stream. ARGV: group, idle time in ms, a consumer to be removed however short its idle time.
-static REMOVE_CONSUMERS: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static REMOVE_CONSUMERS: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local removed = 0
@@ -115,6 +119,13 @@ static REMOVE_CONSUMERS: LazyLock<Script> = LazyLock::new(|| {
 /// Entries per script call, bounded because a script stops the broker while it runs.
 const ENTRIES_PER_CALL: usize = 256;
 
+/// About how many bytes a claim may bring.
+const CLAIM_BYTES: usize = 8 << 20;
+
+fn bytes_of(entries: &[Entry]) -> usize {
+    entries.iter().map(Entry::bytes).sum()
+}
+
 /// What a claim brought.
 #[derive(Debug, Default)]
 pub struct Claimed {
@@ -122,6 +133,8 @@ pub struct Claimed {
     pub entries: Vec<Entry>,
     /// Pending entries whose contents somebody had deleted: lost jobs.
     pub lost: u64,
+    /// Those that were not looked at, since the others are heavy enough for one call.
+    pub left: Vec<EntryId>,
 }
 
 impl Broker {
@@ -147,21 +160,32 @@ impl Broker {
         Ok(rows.iter().filter_map(|(id, ..)| id.parse().ok()).collect())
     }
 
-    /// Claims those of `ids` that are ours already, or that nobody has touched for the configured time.
+    /// Claims those of `ids` that are ours already, or that nobody has touched for the configured time; all of them, unless they
+    /// are too heavy together.
     pub async fn claim(&self, stream: &str, ids: &[EntryId]) -> Result<Claimed, BrokerError> {
         let mut all = Claimed::default();
         let name: Arc<str> = stream.into();
-        for ids in ids.chunks(ENTRIES_PER_CALL) {
+        let mut left = ids;
+        while !left.is_empty() && bytes_of(&all.entries) < CLAIM_BYTES {
+            let ids = &left[..left.len().min(ENTRIES_PER_CALL)];
             let mut call = CLAIM.key(stream);
             call.arg(&self.settings.group).arg(&*self.consumer).arg(self.settings.claim_after.as_millis() as u64);
-            ids.iter().for_each(|id| {
-                call.arg(id.to_string());
-            });
-            let (lost, list, counts): (u64, Value, Vec<u64>) = call.invoke_async(&mut self.connection()).await?;
+            call.arg(CLAIM_BYTES - bytes_of(&all.entries)).arg(id_args(ids).collect::<Vec<_>>());
+            let answer = call.invoke_async(&mut self.connection()).await;
+            if answer.is_err() {
+                // It may still come, and be large.
+                self.retire();
+            }
+            let (lost, list, counts, looked): (u64, Value, Vec<u64>, usize) = answer?;
+            left = &left[looked.min(left.len())..];
             all.lost += lost;
             let claimed = entries(&name, list).into_iter().zip(counts);
             all.entries.extend(claimed.map(|(entry, deliveries)| Entry { deliveries: Some(deliveries), ..entry }));
         }
+        if bytes_of(&all.entries) > LARGE_ANSWER {
+            self.retire();
+        }
+        all.left = left.to_vec();
         Ok(all)
     }
 

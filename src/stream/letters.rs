@@ -10,7 +10,7 @@ use crate::job::{self, Entry, EntryId, JobId};
 
 /// Reads a page of a stream: only some fields of each entry, and only the beginning of each value, so that the reply stays
 /// small whatever the jobs carry. KEYS: a stream. ARGV: from, to, number, length of values, names of fields.
-static PAGE: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static PAGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local wanted, page = {}, {}
@@ -29,9 +29,13 @@ static PAGE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// The id of the last entry, without its contents, which may be large. KEYS: a stream.
+pub(super) static NEWEST: LazyLock<Script> =
+    LazyLock::new(|| Script::new("return (redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1] or {})[1]"));
+
 /// Puts a letter's job back into its stream, without what the letter says of its end. A letter that is gone was requeued or
 /// dropped before, so a second call adds nothing. KEYS: dead letters, stream. ARGV: letter id.
-static REQUEUE: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static REQUEUE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local letter = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
@@ -148,14 +152,13 @@ impl Broker {
     /// The dead letters of `stream` that are there now. What is added later is in no page, so that a requeued job that dies
     /// again is not met again.
     pub async fn letters(&self, stream: &str, selection: Selection) -> Result<Letters, BrokerError> {
-        let mut command = redis::cmd("XREVRANGE");
-        command.arg(dead_letters(stream)).arg("+").arg("-").arg("COUNT").arg(1);
-        let stream: Arc<str> = stream.into();
-        let newest = entries(&stream, command.query_async(&mut self.connection()).await?).pop();
+        let newest: Option<String> = NEWEST.key(dead_letters(stream)).invoke_async(&mut self.connection()).await?;
+        let newest: Option<EntryId> = newest.and_then(|id| id.parse().ok());
         let to = newest.map(|newest| match selection.until_ms {
-            Some(until) if until < newest.id.ms => until.to_string(),
-            _ => newest.id.to_string(),
+            Some(until) if until < newest.ms => until.to_string(),
+            _ => newest.to_string(),
         });
+        let stream: Arc<str> = stream.into();
         let from = selection.since_ms.unwrap_or(0).to_string();
         Ok(Letters { broker: self.clone(), stream, selection, from, to })
     }
@@ -200,7 +203,7 @@ impl Broker {
         Ok(page.iter().map(|entry| (entry.id, job::id_of(stream, entry.id, &entry.fields))).collect())
     }
 
-    async fn page(
+    pub(super) async fn page(
         &self,
         key: &str,
         stream: &Arc<str>,

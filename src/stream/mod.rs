@@ -15,6 +15,8 @@ mod claim;
 mod dial;
 mod holder;
 mod letters;
+mod nature;
+mod probe;
 mod read;
 mod replies;
 mod sample;
@@ -33,6 +35,8 @@ use holder::Holder;
 use trouble::Trouble;
 
 pub use letters::{Letter, Letters, Selection};
+pub use nature::{Nature, Unfit};
+pub use probe::{Finding, Lack};
 pub use read::{Reader, streams as entries_of};
 pub use replies::Swept;
 pub use schedule::{Place, Waiting};
@@ -70,6 +74,13 @@ impl BrokerError {
         Trouble::of(&self.0) == Trouble::GroupGone
     }
 
+    /// True when the broker refuses a key, a command or an argument of the call, and may well do others: what shares the call
+    /// with it is better tried apart.
+    pub fn is_about_keys(&self) -> bool {
+        let is_refused = matches!(Trouble::of(&self.0), Trouble::Forbidden | Trouble::Refused);
+        is_refused && self.0.code().is_some_and(|code| !matches!(code, "OOM" | "BUSY"))
+    }
+
     /// The kind of trouble in a word, of which there are few.
     pub fn cause(&self) -> &'static str {
         Trouble::of(&self.0).as_str()
@@ -103,6 +114,7 @@ pub struct Broker {
     holder: Holder,
     settings: Arc<Settings>,
     consumer: Arc<str>,
+    probed: probe::Probed,
 }
 
 /// How long the broker may take to answer.
@@ -111,13 +123,16 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// The same for a read, whose connection nothing else looks after.
 const READ_LIMIT: Duration = Duration::from_secs(4);
 
+/// A connection that had an answer of more bytes is replaced, since it keeps the room for it.
+pub const LARGE_ANSWER: usize = 4 << 20;
+
 impl Broker {
     /// Connects. `consumer` must be unique per process start, so that a successor never takes a dead process's entries for
     /// its own.
     pub async fn connect(client: redis::Client, settings: Settings, consumer: String) -> Result<Self, BrokerError> {
         let settings = Arc::new(settings);
         let holder = Holder::start(client.clone(), settings.clone()).await?;
-        Ok(Self { client, holder, settings, consumer: consumer.into() })
+        Ok(Self { client, holder, settings, consumer: consumer.into(), probed: probe::Probed::default() })
     }
 
     /// The names and limits it was opened with.
@@ -142,27 +157,24 @@ impl Broker {
         Ok(seconds * 1000 + micros / 1000)
     }
 
-    /// What the broker does when its memory is full; `None` when it does not tell.
-    pub async fn eviction_policy(&self) -> Result<Option<String>, BrokerError> {
-        let info: String = redis::cmd("INFO").arg("memory").query_async(&mut self.connection()).await?;
-        let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
-        Ok(policy.map(|policy| policy.trim().to_owned()))
-    }
-
     /// Creates each stream and group that does not exist. A group starts at 0: at `$` it would skip every job that was
     /// added before it. Returns the streams whose group was missing.
     pub async fn ensure_groups(&self) -> Result<Vec<String>, BrokerError> {
-        let mut created = Vec::new();
+        let (mut created, mut refused) = (Vec::new(), None);
         for name in &self.settings.names {
             let mut command = redis::cmd("XGROUP");
             command.arg("CREATE").arg(name).arg(&self.settings.group).arg("0").arg("MKSTREAM");
             match command.query_async::<()>(&mut self.connection()).await {
                 Ok(()) => created.push(name.clone()),
                 Err(error) if error.code() == Some("BUSYGROUP") => {}
-                Err(error) => return Err(error.into()),
+                // The others are not kept waiting for it.
+                Err(error) => refused = refused.or(Some(error)),
             }
         }
-        Ok(created)
+        match refused {
+            Some(error) if created.is_empty() => Err(error.into()),
+            _ => Ok(created),
+        }
     }
 
     /// True for one of all daemons that ask within `interval`: it is its turn to look for what is old.

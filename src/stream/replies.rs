@@ -3,14 +3,15 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::Script;
+use redis::{FromRedisValue, RedisResult, Script, Value};
 
 use super::{Broker, BrokerError};
 
 /// Deletes those reply streams whose last entry is old, or just counts them. The age is looked at in the same step as the
-/// deletion, so no fresh reply is lost. A stream that never had an entry may be one that somebody waits on.
+/// deletion, so no fresh reply is lost. A stream that never had an entry may be one that somebody waits on. One that may not
+/// be deleted is not counted.
 /// KEYS: reply streams. ARGV: age in milliseconds, 1 to delete.
-static DELETE_STALE: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static DELETE_STALE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local time, stale = redis.call('TIME'), 0
@@ -21,8 +22,8 @@ static DELETE_STALE: LazyLock<Script> = LazyLock::new(|| {
                 if about[i] == 'last-generated-id' then last = tonumber(string.match(about[i + 1], '^%d+')) end
             end
             if last > 0 and now - last > tonumber(ARGV[1]) then
-                stale = stale + 1
-                if ARGV[2] == '1' then redis.call('UNLINK', key) end
+                local gone = ARGV[2] ~= '1' or redis.pcall('UNLINK', key)
+                if type(gone) ~= 'table' then stale = stale + 1 end
             end
         end
         return stale",
@@ -54,12 +55,32 @@ impl Broker {
         if keys.is_empty() {
             return Ok(Swept { cursor, seen, stale: 0 });
         }
-        let mut call = DELETE_STALE.arg(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        call.arg(u8::from(!dry_run));
-        keys.into_iter().for_each(|key| {
-            call.key(key);
-        });
-        let stale = call.invoke_async(&mut self.connection()).await?;
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let call_for = |keys: &[Vec<u8>]| {
+            let mut call = DELETE_STALE.arg(age_ms);
+            call.arg(u8::from(!dry_run));
+            keys.iter().for_each(|key| {
+                call.key(key);
+            });
+            call
+        };
+        let together = call_for(&keys).invoke_async(&mut self.connection()).await.map_err(BrokerError::from);
+        let stale = match together {
+            // A script is refused as a whole when one of its keys is.
+            Err(error) if error.is_about_keys() => {
+                let mut apart = redis::pipe();
+                apart.load_script(&DELETE_STALE);
+                keys.iter().for_each(|key| {
+                    apart.invoke_script(&call_for(std::slice::from_ref(key)));
+                });
+                let answers: Vec<RedisResult<Value>> =
+                    apart.ignore_errors().query_async(&mut self.connection()).await?;
+                let counts =
+                    answers.into_iter().skip(1).flatten().filter_map(|count| u64::from_redis_value(count).ok());
+                counts.sum()
+            }
+            answer => answer?,
+        };
         Ok(Swept { cursor, seen, stale })
     }
 }

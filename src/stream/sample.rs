@@ -12,11 +12,11 @@ use crate::metrics::QueueSample;
 /// Entries that are gone from the stream without having been run, since the last time that anyone asked: all that were ever
 /// added, less those that are there and those that were run. A count that does not fit comes from an earlier stream of the
 /// same name, or from the time before there was one; then it starts anew. Redis before 7.0 does not tell how many were added.
-/// KEYS: stream, finished.
-static LOST: LazyLock<Script> = LazyLock::new(|| {
+/// KEYS: stream, finished. ARGV: anything, to ask and change nothing.
+pub(super) static LOST: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+        if ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
         local info, stream = redis.call('XINFO', 'STREAM', KEYS[1]), {}
         for i = 1, #info, 2 do stream[info[i]] = info[i + 1] end
         if not stream['entries-added'] then return 0 end
@@ -27,8 +27,8 @@ static LOST: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Length, dead letters, schedule, clock, groups, first of the schedule, pending entries.
-type Answers = (u64, u64, u64, (u64, u64), Vec<HashMap<String, Value>>, Vec<(Vec<u8>, f64)>, Pending);
+/// Length, dead letters, schedule, clock, groups, pending entries.
+type Answers = (u64, u64, u64, (u64, u64), Vec<HashMap<String, Value>>, Pending);
 
 /// How many entries are pending, the first and the last of them, and whose they are.
 type Pending = (u64, Option<String>, Option<String>, Value);
@@ -46,10 +46,10 @@ impl Broker {
         let mut pipeline = redis::pipe();
         pipeline.cmd("XLEN").arg(stream).cmd("XLEN").arg(dead_letters(stream)).cmd("ZCARD").arg(scheduled(stream));
         pipeline.cmd("TIME").cmd("XINFO").arg("GROUPS").arg(stream);
-        pipeline.cmd("ZRANGE").arg(scheduled(stream)).arg(0).arg(0).arg("WITHSCORES");
         pipeline.cmd("XPENDING").arg(stream).arg(&self.settings.group);
-        let (length, dead_letters, scheduled, time, groups, first_due, pending): Answers =
+        let (length, dead_letters, scheduled, time, groups, pending): Answers =
             pipeline.query_async(&mut self.connection()).await?;
+        let first_due = self.due(stream, 0).await?;
         let now_ms = time.0 * 1000 + time.1 / 1000;
         let age_ms = |id: &str| id.parse().map_or(0, |id: EntryId| now_ms.saturating_sub(id.ms));
         let ours =
@@ -69,16 +69,15 @@ impl Broker {
             scheduled,
             undelivered_age_ms,
             pending_age_ms: pending.1.map_or(0, |id| age_ms(&id)),
-            overdue_ms: first_due.first().map_or(0, |(_, due)| now_ms.saturating_sub(*due as u64)),
+            overdue_ms: first_due.map_or(0, |due| now_ms.saturating_sub(due)),
         })
     }
 
     /// The id of the first entry after `id`, when there is one.
     async fn first_after(&self, stream: &str, id: &str) -> Result<Option<String>, BrokerError> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(stream).arg(format!("({id}")).arg("+").arg("COUNT").arg(1);
-        let entries: Vec<(String, Value)> = command.query_async(&mut self.connection()).await?;
-        Ok(entries.into_iter().next().map(|(id, _)| id))
+        // Its contents may be large, and nobody wants them.
+        let first = self.page(stream, &stream.into(), (&format!("({id}"), "+"), 1, &[]).await?;
+        Ok(first.first().map(|entry| entry.id.to_string()))
     }
 
     /// Names of other groups on `stream`, which is a mistake: what this daemon acknowledges it deletes.

@@ -12,7 +12,7 @@ use crate::job::{self, EntryId, JobId};
 /// Moves an entry to the schedule: its fields, and the job's id if the producer gave none, packed as one member. An
 /// empty id is left out, since two ids make the job malformed when it is due. An entry that is not pending any more has been
 /// moved before. KEYS: stream, schedule, finished. ARGV: group, entry id, job id, due time.
-static POSTPONE: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static POSTPONE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then return 0 end
@@ -41,13 +41,14 @@ static POSTPONE: LazyLock<Script> = LazyLock::new(|| {
 
 /// Moves up to a number of due jobs back to the stream, oldest first. Several daemons may do it at once: a member is added
 /// and removed in one step. A member that no daemon wrote cannot become an entry; it goes to the dead letters as it is,
-/// so that it holds nobody up. KEYS: stream, schedule, dead letters. ARGV: number.
-static PROMOTE: LazyLock<Script> = LazyLock::new(|| {
+/// so that it holds nobody up. One that is refused there stays, and those behind it go on; the refusal is told when nothing
+/// else is due. KEYS: stream, schedule, dead letters. ARGV: number.
+pub(super) static PROMOTE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local time = redis.call('TIME')
         local now = time[1] * 1000 + math.floor(time[2] / 1000)
-        local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[1])
+        local most, moved, stay, refusal = tonumber(ARGV[1]), 0, 0, nil
         local function is_entry(fields)
             if type(fields) ~= 'table' or #fields < 2 or #fields % 2 == 1 or #fields > 7000 then return false end
             for _, value in ipairs(fields) do
@@ -55,17 +56,30 @@ static PROMOTE: LazyLock<Script> = LazyLock::new(|| {
             end
             return true
         end
-        for _, member in ipairs(due) do
+        local function move(member)
             local packed, fields = pcall(cmsgpack.unpack, member)
+            local added
             if packed and is_entry(fields) then
-                redis.call('XADD', KEYS[1], '*', unpack(fields))
+                added = redis.pcall('XADD', KEYS[1], '*', unpack(fields))
             else
-                redis.call('XADD', KEYS[3], '*', 'reason', 'malformed: the member of the schedule is not a job',
+                added = redis.pcall('XADD', KEYS[3], '*', 'reason',
+                    'malformed: the member of the schedule is not a job',
                     'deliveries', 0, 'time', now, 'member', member)
             end
-            redis.call('ZREM', KEYS[2], member)
+            if type(added) == 'table' and added.err then
+                stay, refusal = stay + 1, added
+            else
+                redis.call('ZREM', KEYS[2], member)
+                moved = moved + 1
+            end
         end
-        return #due",
+        while moved < most and stay < 10 * most do
+            local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', stay, most - moved)
+            if #due == 0 then break end
+            for _, member in ipairs(due) do move(member) end
+        end
+        if moved == 0 and refusal then return refusal end
+        return moved",
     )
 });
 
@@ -88,7 +102,7 @@ const SUMMARY: &str = r"
 
 /// Reads jobs in the order in which they are due. KEYS: schedule. ARGV: lowest due time, how many of those to pass over,
 /// number, length of values.
-static IN_ORDER: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static IN_ORDER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{SUMMARY}
         local found = {{}}
@@ -100,19 +114,25 @@ static IN_ORDER: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
-/// Reads jobs in no order, with their members. Whatever is in the schedule from the first step to the last is found, also
-/// when others come and go meanwhile. KEYS: schedule. ARGV: cursor, number, length of values.
-static ALL: LazyLock<Script> = LazyLock::new(|| {
+/// Reads jobs in no order, with their members if they are wanted: they hold all that the jobs carry. Whatever is in the schedule
+/// from the first step to the last is found, also when others come and go meanwhile.
+/// KEYS: schedule. ARGV: cursor, number, length of values, 1 for the members.
+pub(super) static ALL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{SUMMARY}
         local found = {{}}
         local step = redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
         for i = 1, #step[2], 2 do
-            found[#found + 1] = {{step[2][i + 1], step[2][i], summary(step[2][i], tonumber(ARGV[3]))}}
+            local member = ARGV[4] == '1' and step[2][i] or ''
+            found[#found + 1] = {{step[2][i + 1], member, summary(step[2][i], tonumber(ARGV[3]))}}
         end
         return {{step[1], found}}"
     ))
 });
+
+/// When the first or the last job is due, without the job. KEYS: schedule. ARGV: 0 for the first, -1 for the last.
+pub(super) static DUE: LazyLock<Script> =
+    LazyLock::new(|| Script::new("return redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[1], 'WITHSCORES')[2]"));
 
 /// Jobs per page. A script stops the broker while it runs, and it unpacks each job whole.
 const PAGE_COUNT: usize = 100;
@@ -184,10 +204,15 @@ impl Broker {
     }
 
     /// A step through all jobs of the schedule, in no order, some perhaps twice. The first cursor is 0, and so is the one
-    /// after the last step.
-    pub async fn scan_scheduled(&self, stream: &str, cursor: u64) -> Result<(u64, Vec<Waiting>), BrokerError> {
+    /// after the last step. Only `whole` jobs can be cancelled.
+    pub async fn scan_scheduled(
+        &self,
+        stream: &str,
+        cursor: u64,
+        whole: bool,
+    ) -> Result<(u64, Vec<Waiting>), BrokerError> {
         let mut call = ALL.key(scheduled(stream));
-        call.arg(cursor).arg(PAGE_COUNT).arg(CUT_BYTES);
+        call.arg(cursor).arg(PAGE_COUNT).arg(CUT_BYTES).arg(u8::from(whole));
         let (cursor, found): (u64, Value) = call.invoke_async(&mut self.connection()).await?;
         Ok((cursor, waiting(stream, found)))
     }
@@ -202,10 +227,13 @@ impl Broker {
 
     /// When the last job of the schedule is due, Unix milliseconds.
     pub async fn furthest_due(&self, stream: &str) -> Result<Option<u64>, BrokerError> {
-        let mut command = redis::cmd("ZREVRANGE");
-        command.arg(scheduled(stream)).arg(0).arg(0).arg("WITHSCORES");
-        let last: Vec<(Vec<u8>, f64)> = command.query_async(&mut self.connection()).await?;
-        Ok(last.first().map(|(_, due)| *due as u64))
+        self.due(stream, -1).await
+    }
+
+    /// When the job at this place of the schedule is due, Unix milliseconds.
+    pub(super) async fn due(&self, stream: &str, place: i8) -> Result<Option<u64>, BrokerError> {
+        let due: Option<f64> = DUE.key(scheduled(stream)).arg(place).invoke_async(&mut self.connection()).await?;
+        Ok(due.map(|due| due as u64))
     }
 
     /// Moves an entry to the schedule.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use redis::{Pipeline, Script, ScriptInvocation};
+use redis::{Pipeline, RedisResult, Script, ScriptInvocation, Value};
 
 use super::{Broker, BrokerError, Settings, dead_letters, finished, id_args};
 use crate::job::{EntryId, JobId};
@@ -10,7 +10,7 @@ use crate::job::{EntryId, JobId};
 /// Acknowledges and deletes. Safe whoever owns the entries by now, since their receipts are committed. A counter that is not
 /// there is made by the first entry that it counts: at 0 it would say that all before it were lost.
 /// KEYS: stream, finished. ARGV: group, ids.
-static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         redis.call('XACK', KEYS[1], unpack(ARGV))
@@ -42,7 +42,7 @@ pub(super) fn ask_for_proof(pipeline: &mut Pipeline, settings: &Settings) {
 /// pending any more was dead-lettered before. A failed XADD ends the script with the entry still pending. An empty id is left
 /// out, since the job's own is added, and an entry with two ids is malformed when it is requeued.
 /// KEYS: stream, dead letters, finished. ARGV: group, entry id, job id, reason, error.
-static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
@@ -77,7 +77,7 @@ static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
 /// Writes outcomes to reply streams; one that refuses stops nothing. Returns how many refused. An empty trace context is left
 /// out, so that a reply without one looks as it always did.
 /// KEYS: reply streams. ARGV: cap, then per stream: id, outcome, reason, first, last, traceparent.
-static REPLY: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static REPLY: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local failed = 0
@@ -98,6 +98,9 @@ static REPLY: LazyLock<Script> = LazyLock::new(|| {
 /// Replies per script call, bounded because a script stops the broker while it runs.
 const REPLIES_PER_CALL: usize = 500;
 
+/// The fields of a reply, in the order of [`Reply::fields`].
+const REPLY_FIELDS: [&str; 6] = ["id", "outcome", "reason", "first", "last", "traceparent"];
+
 /// What a reply stream is told.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -113,6 +116,20 @@ pub struct Reply {
     pub positions: Option<(u64, u64)>,
     /// The job's trace context, or empty.
     pub traceparent: String,
+}
+
+impl Reply {
+    fn fields(&self) -> [String; 6] {
+        let position = |position: Option<u64>| position.map_or(String::new(), |position| position.to_string());
+        [
+            self.job.to_string(),
+            self.outcome.clone(),
+            self.reason.clone(),
+            position(self.positions.map(|(first, _)| first)),
+            position(self.positions.map(|(_, last)| last)),
+            self.traceparent.clone(),
+        ]
+    }
 }
 
 /// A job that goes to the dead letters.
@@ -175,14 +192,41 @@ impl Broker {
     pub async fn reply(&self, replies: &[Reply]) -> Result<u64, BrokerError> {
         let mut failed = 0;
         for replies in replies.chunks(REPLIES_PER_CALL) {
-            let mut call = REPLY.arg(self.settings.reply_length);
-            for reply in replies {
-                let position = |position: Option<u64>| position.map_or(String::new(), |position| position.to_string());
-                call.key(&reply.stream).arg(reply.job.to_string()).arg(&reply.outcome).arg(&reply.reason);
-                call.arg(position(reply.positions.map(|(first, _)| first)));
-                call.arg(position(reply.positions.map(|(_, last)| last))).arg(&reply.traceparent);
+            failed += match self.reply_together(replies).await {
+                Err(error) if error.is_about_keys() => self.reply_apart(replies).await?,
+                answer => answer?,
+            };
+        }
+        Ok(failed)
+    }
+
+    async fn reply_together(&self, replies: &[Reply]) -> Result<u64, BrokerError> {
+        let mut call = REPLY.arg(self.settings.reply_length);
+        for reply in replies {
+            call.key(&reply.stream).arg(&reply.fields());
+        }
+        Ok(call.invoke_async(&mut self.connection()).await?)
+    }
+
+    /// Each in a command of its own: a script is refused as a whole when one of its keys is.
+    async fn reply_apart(&self, replies: &[Reply]) -> Result<u64, BrokerError> {
+        let mut pipeline = redis::pipe();
+        for reply in replies {
+            let command =
+                pipeline.cmd("XADD").arg(&reply.stream).arg("MAXLEN").arg("~").arg(self.settings.reply_length);
+            command.arg("*");
+            let named = REPLY_FIELDS.into_iter().zip(reply.fields());
+            named.filter(|(name, value)| *name != "traceparent" || !value.is_empty()).for_each(|(name, value)| {
+                command.arg(name).arg(value);
+            });
+        }
+        let answers: Vec<RedisResult<Value>> = pipeline.ignore_errors().query_async(&mut self.connection()).await?;
+        let mut failed = 0;
+        for error in answers.into_iter().filter_map(Result::err).map(BrokerError::from) {
+            if !error.is_about_keys() {
+                return Err(error);
             }
-            failed += call.invoke_async::<u64>(&mut self.connection()).await?;
+            failed += 1;
         }
         Ok(failed)
     }

@@ -6,6 +6,7 @@ use foldhash::HashMap;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::job::{Entry, EntryId};
+use crate::stream::LARGE_ANSWER;
 
 /// The entries in hand, from their read until they are acknowledged or handed back. Clones share them.
 #[derive(Clone, Debug)]
@@ -15,6 +16,7 @@ pub struct Hand {
     room: Arc<Semaphore>,
     held: Arc<Mutex<Contents>>,
     lighter: Arc<Notify>,
+    heavy: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +65,7 @@ impl Hand {
             room: Arc::new(Semaphore::new(prefetch as usize)),
             held: Arc::new(Mutex::new(held)),
             lighter: Arc::default(),
+            heavy: Arc::default(),
         }
     }
 
@@ -110,11 +113,19 @@ impl Hand {
         if held.entries.contains_key(&key) {
             return false;
         }
-        let bytes: usize = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = entry.bytes();
+        if bytes > LARGE_ANSWER {
+            self.heavy.notify_one();
+        }
         held.bytes += bytes;
         held.typical = ((held.typical * 15 + bytes) / 16).max(1);
         held.entries.insert(key, Held { deliveries: entry.deliveries.unwrap_or(0), bytes, _room: room.0.split(1) });
         true
+    }
+
+    /// Waits for a large entry that was taken since this returned before.
+    pub async fn heavy(&self) {
+        self.heavy.notified().await;
     }
 
     /// The entry is not in hand any more.

@@ -5,13 +5,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
+use super::appetite::Appetite;
+use super::ebb::ebb;
 use super::reading::State;
 use super::{Hand, Reading, Room};
 use crate::batch::Incidents;
 use crate::job::{Entry, EntryId};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Metrics, Source};
-use crate::stream::{Broker, BrokerError, Reader};
+use crate::stream::{Broker, BrokerError, LARGE_ANSWER, Reader};
 
 /// What the intake loops share.
 #[derive(Clone)]
@@ -49,11 +51,15 @@ impl Intake {
     /// Takes in what quiet consumers left behind, since it is older than everything new; then runs the three loops until
     /// the daemon drains. Returns how many entries a last read brought, which were handed back.
     pub async fn run(self) -> usize {
-        if let Err(error) = self.scan().await {
+        for error in self.scan().await {
             self.tell(&error);
         }
-        let (handed_back, (), ()) = tokio::join!(self.clone().read(), self.clone().claim(), self.promote());
-        handed_back
+        let hand = self.hand.clone();
+        let loops = async { tokio::join!(self.clone().read(), self.clone().claim(), self.promote()) };
+        tokio::select! {
+            (handed_back, (), ()) = loops => handed_back,
+            () = ebb(&hand) => 0,
+        }
     }
 
     /// Reads new entries until the daemon drains. What a read brings after that is handed back.
@@ -61,6 +67,7 @@ impl Intake {
         let mut handed_back = 0;
         let (mut reader, mut has_read): (Option<Reader>, bool) = (None, false);
         let mut failures = Failures::default();
+        let mut appetite = Appetite::default();
         while self.lifecycle.is_running() {
             if self.lifecycle.is_quiet() {
                 self.reading.set(State::Quiet);
@@ -87,12 +94,15 @@ impl Intake {
             };
             // Never inside select!: a read that was sent may have entries assigned to us already.
             // COUNT is meant for each stream.
-            match open.read((room.entries() / self.streams() as usize).max(1)).await {
+            match open.read(appetite.count(room.entries() / self.streams() as usize)).await {
                 Ok(read) => {
                     failures = Failures::default();
                     self.reading.set(State::Reads);
                     self.metrics.polled(unix_seconds());
-                    reader = Some(open);
+                    appetite.fed(read.iter().map(Entry::bytes));
+                    // A connection keeps room for the largest answer that it ever had.
+                    let is_swollen = read.iter().map(Entry::bytes).sum::<usize>() > LARGE_ANSWER;
+                    reader = (!is_swollen).then_some(open);
                     if self.lifecycle.is_running() {
                         self.accept(read, &mut room, Source::New);
                     } else {
@@ -101,6 +111,7 @@ impl Intake {
                     }
                 }
                 Err(error) => {
+                    appetite.choked();
                     self.reading.failed(&error);
                     self.recover(&error, &mut failures).await;
                 }
@@ -152,13 +163,8 @@ impl Intake {
         while self.lifecycle.is_running() {
             self.lifecycle.awake().await;
             self.reading.with_store(&self.lifecycle).await;
-            match self.scan().await {
-                Ok(()) => {
-                    failures = Failures::default();
-                    self.sleep(CLAIM_INTERVAL).await;
-                }
-                Err(error) => self.recover(&error, &mut failures).await,
-            }
+            let refused = self.scan().await;
+            self.go_on(&refused, &mut failures, CLAIM_INTERVAL).await;
             if clean_up.elapsed() >= clean_up_interval {
                 clean_up = Instant::now();
                 self.clean_up().await;
@@ -167,19 +173,26 @@ impl Intake {
     }
 
     /// One look through the pending entries of all streams: our own that are not in hand, since a reply or an
-    /// acknowledgement was lost, and those that nobody has touched for the configured time.
-    async fn scan(&self) -> Result<(), BrokerError> {
+    /// acknowledgement was lost, and those that nobody has touched for the configured time. Returns the error of each stream
+    /// that has one, which stops none of the others.
+    async fn scan(&self) -> Vec<BrokerError> {
+        let mut errors = Vec::new();
         for stream in &self.broker.settings().names {
-            for ours in [true, false] {
-                let mut after = None;
-                while self.lifecycle.is_running() {
-                    let page = self.broker.pending(stream, ours, after, PAGE).await?;
-                    after = page.last().copied();
-                    let last = page.len() < PAGE;
-                    self.take_over(stream, self.hand.missing(stream, page)).await?;
-                    if last {
-                        break;
-                    }
+            errors.extend(self.scan_stream(stream).await.err());
+        }
+        errors
+    }
+
+    async fn scan_stream(&self, stream: &str) -> Result<(), BrokerError> {
+        for ours in [true, false] {
+            let mut after = None;
+            while self.lifecycle.is_running() {
+                let page = self.broker.pending(stream, ours, after, PAGE).await?;
+                after = page.last().copied();
+                let last = page.len() < PAGE;
+                self.take_over(stream, self.hand.missing(stream, page)).await?;
+                if last {
+                    break;
                 }
             }
         }
@@ -195,6 +208,7 @@ impl Intake {
             };
             let rest = ids.split_off(ids.len().min(room.entries()));
             let claimed = self.broker.claim(stream, &ids).await?;
+            let rest = [claimed.left, rest].concat();
             if claimed.lost > 0 {
                 self.metrics.claim_deleted(stream, claimed.lost);
                 tracing::error!(queue = %stream, lost = claimed.lost, "pending entries were deleted by somebody else");
@@ -220,19 +234,18 @@ impl Intake {
     async fn promote(self) {
         let mut failures = Failures::default();
         while self.lifecycle.is_running() {
-            let mut most = 0;
+            let (mut most, mut refused) = (0, Vec::new());
             for stream in &self.broker.settings().names {
                 match self.broker.promote(stream, PROMOTE_COUNT).await {
                     Ok(count) => {
                         self.metrics.promoted(stream, count);
                         most = most.max(count);
                     }
-                    Err(error) => self.recover(&error, &mut failures).await,
+                    Err(error) => refused.push(error),
                 }
             }
-            if most < PROMOTE_COUNT {
-                self.sleep(PROMOTE_INTERVAL).await;
-            }
+            let pause = if most < PROMOTE_COUNT { PROMOTE_INTERVAL } else { Duration::ZERO };
+            self.go_on(&refused, &mut failures, pause).await;
         }
     }
 
@@ -263,6 +276,21 @@ impl Intake {
         }
     }
 
+    /// Waits for the next round over all streams, of which some had an error: after `pause`, so that one stream does not hold
+    /// up the others, but after ever longer when none of them could be looked at.
+    async fn go_on(&self, errors: &[BrokerError], failures: &mut Failures, pause: Duration) {
+        let all = errors.len() == self.broker.settings().names.len();
+        let mendable = errors.iter().find(|error| error.is_group_gone());
+        match mendable.or_else(|| errors.first().filter(|_| all)) {
+            Some(error) => self.recover(error, failures).await,
+            None => {
+                errors.iter().for_each(|error| self.tell(error));
+                *failures = Failures::default();
+                self.sleep(pause).await;
+            }
+        }
+    }
+
     /// Waits after a failure, longer after each, and mends what can be mended from here.
     async fn recover(&self, error: &BrokerError, failures: &mut Failures) {
         if error.is_group_gone() {
@@ -285,6 +313,9 @@ impl Intake {
 
     /// Logs a failure, once a second for each cause, whichever of the loops meets it.
     fn tell(&self, error: &BrokerError) {
+        if error.is_about_keys() {
+            self.broker.doubt();
+        }
         if self.incidents.is_news(error.cause()) {
             tracing::warn!(%error, cause = error.cause(), "the broker cannot be used; trying again");
         }

@@ -1,6 +1,8 @@
 //! The loops: taking jobs in, running batches of them, telling the broker.
 
+mod appetite;
 mod company;
+mod ebb;
 mod hand;
 mod intake;
 mod reading;

@@ -39,28 +39,40 @@ pub async fn settle<D: Domain>(
     let broker = &engine.broker;
     reply(&engine, &settled).await;
     let mut done: BTreeMap<Arc<str>, Vec<EntryId>> = BTreeMap::new();
+    for Settled { planned, fate, .. } in &settled {
+        if matches!(fate, Fate::Acknowledge) {
+            done.entry(planned.job.stream.clone()).or_default().push(planned.job.entry);
+        }
+    }
+    // First, so that none of them waits for a letter that is refused.
+    for (stream, ids) in &done {
+        persist(&engine, ACKNOWLEDGE, TRIES, || broker.acknowledge(stream, ids)).await;
+    }
     let mut moved = HashSet::new();
+    // What was refused for one entry may be for all, and they do not wait for each other's tries.
+    let mut refused = HashSet::new();
     for Settled { planned, told, fate, .. } in &settled {
         let (stream, entry, job) = (&planned.job.stream, planned.job.entry, planned.job.id);
         match fate {
-            Fate::Acknowledge => done.entry(stream.clone()).or_default().push(entry),
+            Fate::Acknowledge => {}
             Fate::Bury { error } => {
                 let reason = told.reason.clone().unwrap_or_default();
                 let letter = DeadLetter { entry, job, reason, error: error.clone() };
-                if persist(&engine, "dead-letter", || broker.bury(stream, &letter)).await.is_some() {
-                    moved.insert((stream.clone(), entry));
+                let tries = if refused.contains(&(stream, "dead-letter")) { 1 } else { TRIES };
+                match persist(&engine, "dead-letter", tries, || broker.bury(stream, &letter)).await {
+                    Some(()) => drop(moved.insert((stream.clone(), entry))),
+                    None => drop(refused.insert((stream, "dead-letter"))),
                 }
             }
             Fate::Postpone { at } => {
                 let postponed = Postponed { entry, job, at: *at };
-                if persist(&engine, "postpone", || broker.postpone(stream, postponed)).await.is_some() {
-                    moved.insert((stream.clone(), entry));
+                let tries = if refused.contains(&(stream, "postpone")) { 1 } else { TRIES };
+                match persist(&engine, "postpone", tries, || broker.postpone(stream, postponed)).await {
+                    Some(()) => drop(moved.insert((stream.clone(), entry))),
+                    None => drop(refused.insert((stream, "postpone"))),
                 }
             }
         }
-    }
-    for (stream, ids) in &done {
-        persist(&engine, ACKNOWLEDGE, || broker.acknowledge(stream, ids)).await;
     }
     for Settled { planned, .. } in &settled {
         hand.let_go(&planned.job.stream, planned.job.entry);
@@ -84,7 +96,7 @@ async fn reply<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>]) {
             })
         })
         .collect();
-    match persist(engine, REPLY, || engine.broker.reply(&replies)).await {
+    match persist(engine, REPLY, TRIES, || engine.broker.reply(&replies)).await {
         Some(failed) => (0..failed).for_each(|_| engine.metrics.reply_failed()),
         None => replies.iter().for_each(|_| engine.metrics.reply_failed()),
     }
@@ -99,9 +111,10 @@ const REPLY: &str = "reply";
 async fn persist<D: Domain, T, F: Future<Output = Result<T, BrokerError>>>(
     engine: &Engine<D>,
     step: &'static str,
+    most: u32,
     mut attempt: impl FnMut() -> F,
 ) -> Option<T> {
-    for tries in 1..=TRIES {
+    for tries in 1..=most {
         match attempt().await {
             Ok(value) => {
                 if step != REPLY {
@@ -109,11 +122,14 @@ async fn persist<D: Domain, T, F: Future<Output = Result<T, BrokerError>>>(
                 }
                 return Some(value);
             }
-            Err(error) if tries == TRIES => {
+            // Many batches fail at once, and for one cause.
+            Err(error) if tries == most => {
+                if error.is_about_keys() {
+                    engine.broker.doubt();
+                }
                 if step == ACKNOWLEDGE {
                     engine.progress.failed(Step::Acknowledge, error.to_string());
                 }
-                // Many batches fail at once, and for one cause.
                 if engine.incidents.is_news(step) {
                     tracing::warn!(step, %error, "the broker was not told of finished jobs");
                 }

@@ -18,6 +18,8 @@ mod lock;
 mod locks;
 mod logs;
 mod losses;
+mod memory;
+mod neighbours;
 mod outages;
 // The observability tests use what this suite does not.
 #[allow(dead_code)]
@@ -26,6 +28,7 @@ mod producers;
 mod prune;
 mod ready;
 mod recovery;
+mod rights;
 mod scheduled;
 mod shop;
 mod snapshots;

@@ -1,0 +1,306 @@
+//! Whether the broker lets us do, and can do, all that the daemon does: asked by doing it, to the very keys, without effect.
+//!
+//! A right is looked at before a command looks at its arguments. So a command whose effect cannot be ruled out otherwise gets
+//! an argument that is refused, and the refusal says that we may. A script is run on an entry that no stream can have.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redis::{Cmd, RedisError, RedisResult, Script, Value};
+
+use super::{Broker, BrokerError, Settings, claim, dead_letters, finished, letters, replies, retention, sample};
+use super::{schedule, scheduled, settle};
+
+/// What the broker does not let us do, or cannot do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The command or the script.
+    pub what: String,
+    /// The keys, or none.
+    pub keys: Vec<String>,
+    /// What is missing.
+    pub lack: Lack,
+    /// The broker's answer.
+    pub answer: String,
+}
+
+/// What is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// A right of our account.
+    Right,
+    /// The server is not one that can do it, or the key is not what it should be.
+    Ability,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on = if self.keys.is_empty() { String::new() } else { format!(" on {}", self.keys.join(", ")) };
+        write!(f, "{}{on}: {}", self.what, self.answer)
+    }
+}
+
+/// What the last probe found, and whether something has been refused since. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Probed {
+    found: Arc<Mutex<Vec<Finding>>>,
+    in_doubt: Arc<AtomicBool>,
+}
+
+/// A reply stream that nobody waits on.
+const NOBODYS_REPLY: &str = "reply:lockkeeper:nobody";
+
+/// No stream has an entry with this id.
+const NO_ENTRY: &str = "0-0";
+
+/// What no number and no id looks like.
+const WRONG: &str = "wrong";
+
+/// A question to the broker.
+struct Ask {
+    what: &'static str,
+    keys: Vec<String>,
+    command: Cmd,
+    /// Whether the broker refuses the arguments when it lets us.
+    refused: bool,
+}
+
+/// The questions about one stream, and those about none.
+struct Asks(Vec<Ask>);
+
+impl Asks {
+    /// A command that has no effect with these arguments.
+    fn harmless(&mut self, what: &'static str, key: &str, arguments: &[&str]) {
+        self.command(what, key, arguments, false);
+    }
+
+    /// A command that refuses these arguments.
+    fn refused(&mut self, what: &'static str, key: &str, arguments: &[&str]) {
+        self.command(what, key, arguments, true);
+    }
+
+    fn command(&mut self, what: &'static str, key: &str, arguments: &[&str], refused: bool) {
+        let mut command = Cmd::new();
+        what.split(' ').for_each(|word| {
+            command.arg(word);
+        });
+        arguments.iter().for_each(|argument| {
+            command.arg(if *argument == KEY { key } else { argument });
+        });
+        let keys = if arguments.contains(&KEY) { vec![key.to_owned()] } else { Vec::new() };
+        self.0.push(Ask { what, keys, command, refused });
+    }
+
+    fn script(&mut self, what: &'static str, script: &Script, keys: &[&str], arguments: &[&str]) {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(script.get_hash()).arg(keys.len()).arg(keys).arg(arguments);
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        self.0.push(Ask { what, keys, command, refused: false });
+    }
+}
+
+/// Stands for the key among a command's arguments.
+const KEY: &str = "{key}";
+
+/// Every question, and the scripts that have to be there before.
+fn asks(settings: &Settings, consumer: &str, retains: bool) -> (Vec<&'static Script>, Vec<Ask>) {
+    let mut asks = Asks(Vec::new());
+    asks.harmless("TIME", "", &[]);
+    asks.harmless("EVALSHA", "", &[NOTHING.get_hash(), "0"]);
+    for stream in &settings.names {
+        of_entries(&mut asks, stream, &settings.group, consumer);
+        of_side_keys(&mut asks, stream, consumer);
+        of_scripts(&mut asks, stream, &settings.group, consumer);
+    }
+    asks.refused("XADD", NOBODYS_REPLY, &[KEY, NO_ENTRY, "id", ""]);
+    asks.script("the script that replies", &settle::REPLY, &[NOBODYS_REPLY], &[WRONG, "", "", "", "", "", ""]);
+    if let Some(first) = settings.names.first().filter(|_| retains) {
+        asks.refused("SET", &retention(first), &[KEY, consumer, "PX", "0"]);
+        asks.harmless("SCAN", "", &["0", "MATCH", NOBODYS_REPLY, "COUNT", "1", "TYPE", "stream"]);
+        asks.harmless("XINFO STREAM", NOBODYS_REPLY, &[KEY]);
+        asks.harmless("UNLINK", NOBODYS_REPLY, &[KEY]);
+        asks.script("the script that deletes replies", &replies::DELETE_STALE, &[NOBODYS_REPLY], &["0", "0"]);
+    }
+    let scripts: [&Script; 19] = [
+        &NOTHING,
+        &claim::CLAIM,
+        &claim::KEEP_ALIVE,
+        &claim::SET_STARTS,
+        &claim::HAND_BACK,
+        &claim::REMOVE_CONSUMERS,
+        &letters::PAGE,
+        &letters::NEWEST,
+        &letters::REQUEUE,
+        &replies::DELETE_STALE,
+        &sample::LOST,
+        &schedule::POSTPONE,
+        &schedule::PROMOTE,
+        &schedule::IN_ORDER,
+        &schedule::ALL,
+        &schedule::DUE,
+        &settle::ACKNOWLEDGE,
+        &settle::DEAD_LETTER,
+        &settle::REPLY,
+    ];
+    (scripts.to_vec(), asks.0)
+}
+
+/// What is done with a stream and its group.
+fn of_entries(asks: &mut Asks, stream: &str, group: &str, consumer: &str) {
+    asks.refused("XREADGROUP", stream, &["GROUP", group, consumer, "COUNT", "1", "STREAMS", KEY, WRONG]);
+    asks.refused("XGROUP CREATE", stream, &[KEY, group, WRONG]);
+    asks.harmless("XGROUP DELCONSUMER", stream, &[KEY, group, WRONG]);
+    asks.refused("XCLAIM", stream, &[KEY, group, consumer, WRONG, NO_ENTRY, "JUSTID"]);
+    asks.harmless("XPENDING", stream, &[KEY, group]);
+    asks.harmless("XACK", stream, &[KEY, group, NO_ENTRY]);
+    asks.harmless("XDEL", stream, &[KEY, NO_ENTRY]);
+    asks.refused("XADD", stream, &[KEY, NO_ENTRY, "id", ""]);
+    asks.harmless("XRANGE", stream, &[KEY, NO_ENTRY, NO_ENTRY]);
+    asks.harmless("XLEN", stream, &[KEY]);
+    asks.harmless("XINFO STREAM", stream, &[KEY]);
+    asks.harmless("XINFO GROUPS", stream, &[KEY]);
+    asks.harmless("XINFO CONSUMERS", stream, &[KEY, group]);
+    asks.harmless("EXISTS", stream, &[KEY]);
+}
+
+/// What is done with the keys beside a stream.
+fn of_side_keys(asks: &mut Asks, stream: &str, consumer: &str) {
+    let dead = &dead_letters(stream);
+    asks.refused("XADD", dead, &[KEY, NO_ENTRY, "id", ""]);
+    asks.harmless("XRANGE", dead, &[KEY, NO_ENTRY, NO_ENTRY]);
+    asks.harmless("XREVRANGE", dead, &[KEY, NO_ENTRY, NO_ENTRY]);
+    asks.harmless("XDEL", dead, &[KEY, NO_ENTRY]);
+    asks.harmless("XLEN", dead, &[KEY]);
+    let schedule = &scheduled(stream);
+    asks.refused("ZADD", schedule, &[KEY, WRONG, ""]);
+    asks.harmless("ZREM", schedule, &[KEY, consumer]);
+    asks.harmless("ZRANGE", schedule, &[KEY, "1", "0"]);
+    asks.harmless("ZRANGEBYSCORE", schedule, &[KEY, "1", "0"]);
+    asks.harmless("ZSCAN", schedule, &[KEY, "0", "MATCH", consumer, "COUNT", "1"]);
+    asks.harmless("ZCARD", schedule, &[KEY]);
+    let count = &finished(stream);
+    asks.refused("INCRBY", count, &[KEY, WRONG]);
+    asks.harmless("GET", count, &[KEY]);
+    asks.refused("SET", count, &[KEY, "", "PX", "0"]);
+}
+
+/// Each script with all of its keys.
+fn of_scripts(asks: &mut Asks, stream: &str, group: &str, consumer: &str) {
+    let (dead, schedule, count) = (&*dead_letters(stream), &*scheduled(stream), &*finished(stream));
+    let no_entry = [group, NO_ENTRY, "", "", ""];
+    asks.script("the script that acknowledges", &settle::ACKNOWLEDGE, &[stream, count], &[group, NO_ENTRY]);
+    asks.script("the script that dead-letters", &settle::DEAD_LETTER, &[stream, dead, count], &no_entry);
+    asks.script("the script that postpones", &schedule::POSTPONE, &[stream, schedule, count], &no_entry);
+    asks.script("the script that promotes", &schedule::PROMOTE, &[stream, schedule, dead], &["0"]);
+    let mine = [group, consumer, "1", "1", NO_ENTRY];
+    asks.script("the script that claims", &claim::CLAIM, &[stream], &mine);
+    asks.script("the script that keeps alive", &claim::KEEP_ALIVE, &[stream], &[group, consumer, NO_ENTRY]);
+    let counted = [group, consumer, NO_ENTRY, "1"];
+    asks.script("the script that counts starts", &claim::SET_STARTS, &[stream], &counted);
+    asks.script("the script that hands back", &claim::HAND_BACK, &[stream], &counted);
+    let for_ever = ["9007199254740991", ""];
+    asks.script(
+        "the script that removes consumers",
+        &claim::REMOVE_CONSUMERS,
+        &[stream],
+        &[group, for_ever[0], for_ever[1]],
+    );
+    asks.script("the script that counts losses", &sample::LOST, &[stream, count], &["only asked"]);
+    for key in [stream, dead] {
+        asks.script("the script that lists entries", &letters::PAGE, &[key], &[NO_ENTRY, NO_ENTRY, "1", "1"]);
+    }
+    asks.script("the script that finds the newest letter", &letters::NEWEST, &[dead], &[]);
+    asks.script("the script that requeues", &letters::REQUEUE, &[dead, stream], &[NO_ENTRY]);
+    asks.script("the script that lists the schedule", &schedule::IN_ORDER, &[schedule], &["+inf", "0", "0", "1"]);
+    asks.script("the script that scans the schedule", &schedule::ALL, &[schedule], &["0", "1", "1", "0"]);
+    asks.script("the script that finds when jobs are due", &schedule::DUE, &[schedule], &["0"]);
+}
+
+/// Uses what a server that has only some of Lua may lack.
+static NOTHING: std::sync::LazyLock<Script> = std::sync::LazyLock::new(|| {
+    Script::new("return #cmsgpack.unpack(cmsgpack.pack({unpack({'a', 'b'})})) + (pcall(error) and 1 or 0)")
+});
+
+impl Broker {
+    /// Tries every command and every script with the keys in use, without effect, and returns what is refused; with `retains`
+    /// also what the deletion of old things needs. An error says that the broker cannot be asked now.
+    pub async fn probe(&self, retains: bool) -> Result<Vec<Finding>, BrokerError> {
+        self.probed.in_doubt.store(false, Ordering::Relaxed);
+        let (scripts, asks) = asks(&self.settings, &self.consumer, retains);
+        let mut pipeline = redis::pipe();
+        scripts.iter().for_each(|script| {
+            pipeline.load_script(script);
+        });
+        asks.iter().for_each(|ask| {
+            pipeline.add_command(ask.command.clone());
+        });
+        let answers: Vec<RedisResult<Value>> = pipeline.ignore_errors().query_async(&mut self.connection()).await?;
+        let (loaded, answers) = answers.split_at(scripts.len().min(answers.len()));
+        let mut found = Vec::new();
+        // One that cannot be loaded says it for all.
+        if let Some(error) = loaded.iter().find_map(|answer| answer.as_ref().err()) {
+            found.extend(judge("SCRIPT LOAD", &[], error, false)?);
+        }
+        for (ask, answer) in asks.iter().zip(answers) {
+            if let Err(error) = answer {
+                found.extend(judge(ask.what, &ask.keys, error, ask.refused)?);
+            }
+        }
+        if found.iter().any(|finding| finding.what == "EVALSHA") {
+            found.retain(|finding| !finding.what.starts_with("the script"));
+        }
+        *self.probed.found.lock().unwrap_or_else(PoisonError::into_inner) = found.clone();
+        Ok(found)
+    }
+
+    /// Something was refused, so the next look comes soon.
+    pub fn doubt(&self) {
+        self.probed.in_doubt.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something was refused since the last probe, or in it.
+    pub fn is_in_doubt(&self) -> bool {
+        self.probed.in_doubt.load(Ordering::Relaxed) || self.permits().is_err()
+    }
+
+    /// Whether the last probe found nothing missing; the error names what is.
+    pub fn permits(&self) -> Result<(), String> {
+        let found = self.probed.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match found.as_slice() {
+            [] => Ok(()),
+            [only] => Err(only.to_string()),
+            [first, others @ ..] => Err(format!("{first}; and {} more, which `lockkeeper check` names", others.len())),
+        }
+    }
+}
+
+/// What an error says of the question. An error of the connection, or of the server's state, is none of its answers.
+fn judge(what: &str, keys: &[String], error: &RedisError, refused: bool) -> Result<Option<Finding>, BrokerError> {
+    let finding = |lack| {
+        let (what, keys, answer) = (what.to_owned(), keys.to_vec(), error.to_string());
+        Ok(Some(Finding { what, keys, lack, answer }))
+    };
+    let words = error.to_string().to_lowercase();
+    let says = |texts: &[&str]| texts.iter().any(|text| words.contains(text));
+    match error.code() {
+        None => Err(error.clone().into()),
+        Some("NOPERM") => finding(Lack::Right),
+        // The daemon makes the group. A script that is not there could not be loaded. Memory that is full says nothing of us.
+        Some("NOGROUP" | "NOSCRIPT" | "OOM") => Ok(None),
+        Some("MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" | "WRONGTYPE") => finding(Lack::Ability),
+        Some("LOADING" | "READONLY" | "MASTERDOWN" | "BUSY" | "MISCONF" | "NOREPLICAS" | "NOAUTH" | "WRONGPASS") => {
+            Err(error.clone().into())
+        }
+        // What a script may not do is told as any error of the script.
+        _ if says(&["can't run this command", "can't access at least one"]) => finding(Lack::Right),
+        _ if says(&["unknown command", "unknown subcommand", "not supported", "not allowed", "disabled"]) => {
+            finding(Lack::Ability)
+        }
+        _ if refused || says(&["no such key", "requires the key to exist"]) => Ok(None),
+        _ => finding(Lack::Ability),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! Having the process give back what large entries took.
+//!
+//! A block of many MiB that one thread frees for another is given back when that other thread allocates again, and a thread of
+//! an idle process may not do so for hours: three entries of 64 MiB were held for ever.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::Hand;
+
+/// Rounds after a large entry, and the time between them: it is freed when it has been parsed, decoded and settled.
+const ROUNDS: usize = 8;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a thread is kept, so that each of them gets a task of its own.
+const KEPT: Duration = Duration::from_millis(2);
+
+/// Gives back what large entries took, for as long as it is polled.
+pub(super) async fn ebb(hand: &Hand) {
+    loop {
+        hand.heavy().await;
+        for _ in 0..ROUNDS {
+            tokio::time::sleep(PAUSE).await;
+            let threads = Handle::current().metrics().num_workers();
+            let each = (0..threads).map(|_| async {
+                allocate();
+                std::thread::sleep(KEPT);
+            });
+            each.collect::<JoinSet<()>>().join_all().await;
+        }
+    }
+}
+
+/// Enough allocations, not of small blocks, for the allocator to look through all that other threads have freed (it does so once
+/// in ten thousand), and one large enough to have it give back what it kept in store. None of them is written to.
+fn allocate() {
+    for _ in 0..10_100 {
+        black_box(Vec::<u8>::with_capacity(2 << 10));
+    }
+    black_box(Vec::<u8>::with_capacity(40 << 20));
+}
