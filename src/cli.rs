@@ -25,6 +25,7 @@ use crate::domain::shop::Shop;
 use crate::lifecycle::Lifecycle;
 use crate::projection;
 use crate::reload;
+use crate::store::{Applied, MigrateError};
 use crate::telemetry;
 
 /// Jobs flow in on Redis streams, pass a lock per aggregate, and leave as events in MySQL: none lost, none applied twice.
@@ -155,6 +156,12 @@ impl From<anyhow::Error> for Failed {
     }
 }
 
+impl From<MigrateError> for Failed {
+    fn from(error: MigrateError) -> Self {
+        StartError::from(error).into()
+    }
+}
+
 impl From<crate::store::StoreError> for Failed {
     fn from(error: crate::store::StoreError) -> Self {
         StartError::from(error).into()
@@ -269,7 +276,11 @@ async fn daemon(config: &Config, load: impl Fn() -> Result<Config, Failed>) -> R
 
 async fn migrate(config: &Config) -> Result<u8, Failed> {
     let store = app::store(config).await?;
-    store.migrate().await.map_err(StartError::from)?;
+    let told = |Applied { version, name, was_begun }| {
+        let end = if was_begun { "is finished, which an earlier attempt had left half done" } else { "is applied" };
+        Ok::<_, Failed>(output::told(format_args!("migration {version} ({name}) {end}"))?)
+    };
+    store.migrate_telling(told).await?;
     output::told("the schema is current")?;
     Ok(exit::OK)
 }

@@ -36,6 +36,10 @@ impl From<MigrateError> for StartError {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Store(error) => error.into(),
+            MigrateError::Stopped { source: StoreError::Unavailable(Outage::Denied, _), .. } => {
+                Self::Denied(error.to_string())
+            }
+            MigrateError::Stopped { .. } => Self::Unavailable(error.to_string()),
             error => Self::Refused(error.to_string()),
         }
     }

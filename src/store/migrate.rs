@@ -1,13 +1,16 @@
 //! The schema: embedded migrations, and what state a database is in.
 
-use std::borrow::Cow;
+mod step;
 
-use futures_util::future::BoxFuture;
-use sqlx::error::BoxDynError;
-use sqlx::migrate::{Migration, MigrationSource, MigrationType, Migrator};
-use sqlx::{Connection, Row};
+use std::time::Instant;
 
+use sqlx::migrate::{Migration, MigrationType};
+use sqlx::mysql::MySqlRow;
+use sqlx::{Connection, Executor, MySqlConnection};
+
+use self::step::{Stopped, steps};
 use super::{Store, StoreError};
+use crate::fail;
 
 /// Every migration: version, name, statements. A new one is a file and a line here.
 const MIGRATIONS: [(i64, &str, &str); 5] = [
@@ -29,40 +32,85 @@ pub enum SchemaState {
     Ahead,
 }
 
-/// A migration that could not be applied.
+/// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The database could not be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A migration failed, or its text has changed since it was applied.
-    #[error("migration failed: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The database went away in the middle, or a grant is missing. Migrating again goes on from there.
+    #[error("{place}: {source}")]
+    Stopped {
+        /// Migration and statement.
+        place: String,
+        /// What the database said.
+        source: StoreError,
+    },
+    /// The server or the schema does not admit a statement.
+    #[error("{place}: {why}")]
+    Refused {
+        /// Migration and statement.
+        place: String,
+        /// What is in its way.
+        why: String,
+    },
+    /// It was applied, in part or as a whole, by a program that had another text for it.
+    #[error("migration {0} is in the database with another text than this program's")]
+    Changed(i64),
+    /// A newer program was here.
+    #[error("the database has migration {0}, which this program does not know: a newer lockkeeper has migrated it")]
+    Newer(i64),
     /// Somebody else has been migrating for a minute.
     #[error("another process is migrating this database and has not finished within 60 s")]
     Locked,
 }
 
+/// A migration that was applied just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Its number.
+    pub version: i64,
+    /// Its name.
+    pub name: &'static str,
+    /// Somebody else had begun it.
+    pub was_begun: bool,
+}
+
+/// How far a migration is, as the table of migrations says. The table is that of the library `sqlx`, which earlier versions of
+/// this program migrated with.
+struct Recorded {
+    version: i64,
+    is_done: bool,
+    checksum: Vec<u8>,
+}
+
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
+    version BIGINT PRIMARY KEY,
+    description TEXT NOT NULL,
+    installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    success BOOLEAN NOT NULL,
+    checksum BLOB NOT NULL,
+    execution_time BIGINT NOT NULL
+)";
+
 impl Store {
-    /// Applies every pending migration. Two processes may call it at once: one waits for the other.
+    /// Applies every pending migration, and finishes one that was begun. Two processes may call it at once: one waits for the
+    /// other.
     pub async fn migrate(&self) -> Result<(), MigrateError> {
-        let connection = self.pool.acquire().await.map_err(|error| StoreError::classify(error, false))?;
+        self.migrate_telling(|_| Ok(())).await
+    }
+
+    /// As [`Store::migrate`], and tells of each migration once it is applied.
+    pub async fn migrate_telling<E: From<MigrateError>>(
+        &self,
+        told: impl FnMut(Applied) -> Result<(), E> + Send,
+    ) -> Result<(), E> {
+        let acquired = self.pool.acquire().await.map_err(|error| StoreError::classify(error, false));
         // Not a pooled connection any more: closing it frees the lock whatever happens in between.
-        let mut connection = connection.detach();
-        // The migrator's own lock waits for -1 seconds, which MariaDB answers with NULL, and that is no lock at all.
-        let locked = sqlx::raw_sql("SELECT GET_LOCK(CONCAT('lockkeeper:', LEFT(DATABASE(), 48)), 60)")
-            .fetch_one(&mut connection)
-            .await
-            .and_then(|row| row.try_get::<Option<i64>, _>(0))
-            .map_err(|error| StoreError::classify(error, false))?;
-        if locked != Some(1) {
-            return Err(MigrateError::Locked);
-        }
-        let mut migrator = Migrator::new(Embedded).await?;
-        migrator.set_locking(false);
-        let result = migrator.run_direct(&mut connection).await;
+        let mut connection = acquired.map_err(MigrateError::from)?.detach();
+        let result = apply_pending(&mut connection, told).await;
         let _ = connection.close().await;
-        Ok(result?)
+        result
     }
 
     /// Tries every kind of statement that a batch sends to the engine's tables, on no rows, and with `forgetting` the one that
@@ -88,27 +136,116 @@ impl Store {
         if exists != Some(1) {
             return Ok(SchemaState::Behind(MIGRATIONS.len()));
         }
-        let rows = self.rows("SELECT version FROM _sqlx_migrations WHERE success = 1", false).await?;
-        let applied = rows.iter().map(|row| super::column::<i64>(row, 0)).collect::<Result<Vec<_>, _>>()?;
-        if applied.iter().any(|version| !MIGRATIONS.iter().any(|(known, ..)| known == version)) {
+        let rows = self.rows(RECORDED, false).await?;
+        let recorded = rows.iter().map(Recorded::read).collect::<Result<Vec<_>, _>>()?;
+        if recorded.iter().any(|one| !one.is_known()) {
             return Ok(SchemaState::Ahead);
         }
-        Ok(match MIGRATIONS.len() - applied.len() {
+        Ok(match MIGRATIONS.len() - recorded.iter().filter(|one| one.is_done).count() {
             0 => SchemaState::Current,
             missing => SchemaState::Behind(missing),
         })
     }
 }
 
-/// The source of the embedded migrations.
-#[derive(Debug)]
-struct Embedded;
+const RECORDED: &str = "SELECT version, success = 1, checksum FROM _sqlx_migrations";
 
-impl MigrationSource<'static> for Embedded {
-    fn resolve(self) -> BoxFuture<'static, Result<Vec<Migration>, BoxDynError>> {
-        let migration = |(version, name, statements): (i64, &'static str, &'static str)| {
-            Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, Cow::Borrowed(statements), false)
-        };
-        Box::pin(async move { Ok(MIGRATIONS.into_iter().map(migration).collect()) })
+impl Recorded {
+    fn read(row: &MySqlRow) -> Result<Self, StoreError> {
+        let is_done = super::column::<i64>(row, 1)? == 1;
+        Ok(Self { version: super::column(row, 0)?, is_done, checksum: super::column(row, 2)? })
     }
+
+    fn is_known(&self) -> bool {
+        MIGRATIONS.iter().any(|(version, ..)| *version == self.version)
+    }
+}
+
+async fn apply_pending<E: From<MigrateError>>(
+    connection: &mut MySqlConnection,
+    mut told: impl FnMut(Applied) -> Result<(), E>,
+) -> Result<(), E> {
+    let recorded = prepare(connection).await?;
+    if let Some(newer) = recorded.iter().find(|one| !one.is_known()) {
+        return Err(MigrateError::Newer(newer.version).into());
+    }
+    for (version, name, text) in MIGRATIONS {
+        let before = recorded.iter().find(|one| one.version == version);
+        let checksum = checksum(text);
+        if before.is_some_and(|before| before.checksum != checksum) {
+            return Err(MigrateError::Changed(version).into());
+        }
+        if before.is_none_or(|before| !before.is_done) {
+            let migration = (version, name, text);
+            apply(connection, migration, &checksum, before.is_some()).await?;
+            told(Applied { version, name, was_begun: before.is_some() })?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for its turn, and reads how far the database is.
+async fn prepare(connection: &mut MySqlConnection) -> Result<Vec<Recorded>, MigrateError> {
+    let failed = |error| StoreError::classify(error, false);
+    // MariaDB takes -1 seconds for an error, and the lock would be none at all.
+    let lock = "SELECT GET_LOCK(CONCAT('lockkeeper:', LEFT(DATABASE(), 48)), 60)";
+    let row = connection.fetch_one(lock).await.map_err(failed)?;
+    if super::column::<Option<i64>>(&row, 0)? != Some(1) {
+        return Err(MigrateError::Locked);
+    }
+    // A transaction that somebody has left open keeps a table from being changed, by default for a day or longer.
+    run(connection, "SET SESSION lock_wait_timeout = 60", "the session").await?;
+    run(connection, TABLE, "the table of migrations").await?;
+    let rows = connection.fetch_all(RECORDED).await.map_err(failed)?;
+    Ok(rows.iter().map(Recorded::read).collect::<Result<_, _>>()?)
+}
+
+/// Applies one migration, of which any part may have been applied before.
+async fn apply(
+    connection: &mut MySqlConnection,
+    (version, name, text): (i64, &str, &str),
+    checksum: &[u8],
+    was_begun: bool,
+) -> Result<(), MigrateError> {
+    let since = Instant::now();
+    let place = format!("migration {version} ({name})");
+    if !was_begun {
+        let checksum: String = checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+        let begin = format!(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             VALUES ({version}, '{name}', FALSE, X'{checksum}', -1); COMMIT"
+        );
+        run(connection, &begin, &place).await?;
+    }
+    fail::point("migrate", &format!("{version}.0"));
+    for (at, step) in steps(text).iter().enumerate() {
+        let number = at + 1;
+        let here = || format!("{place}, statement {number} ({})", step.title());
+        step.apply(connection).await.map_err(|stopped| MigrateError::at(here(), stopped))?;
+        fail::point("migrate", &format!("{version}.{number}"));
+    }
+    let nanoseconds = since.elapsed().as_nanos();
+    let end = format!(
+        "UPDATE _sqlx_migrations SET success = TRUE, execution_time = {nanoseconds} WHERE version = {version}; COMMIT"
+    );
+    run(connection, &end, &place).await
+}
+
+async fn run(connection: &mut MySqlConnection, statement: &str, place: &str) -> Result<(), MigrateError> {
+    let ran = connection.execute(statement).await.map(drop);
+    ran.map_err(|error| MigrateError::at(place.to_owned(), Stopped::from(error)))
+}
+
+impl MigrateError {
+    fn at(place: String, stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Store(source) => Self::Stopped { place, source },
+            Stopped::Refused(why) => Self::Refused { place, why },
+        }
+    }
+}
+
+/// As the library computes it.
+fn checksum(text: &'static str) -> Vec<u8> {
+    Migration::new(0, "".into(), MigrationType::Simple, text.into(), false).checksum.into_owned()
 }

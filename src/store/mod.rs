@@ -30,7 +30,7 @@ pub use audit::StoredSnapshot;
 pub use commit::{Append, Left, Receipt, Transaction};
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use history::{Past, Snapshot};
-pub use migrate::{MigrateError, SchemaState};
+pub use migrate::{Applied, MigrateError, SchemaState};
 pub use packet::{Basis, Committed, Expected, Packet};
 pub use prune::ReceiptPage;
 pub use read::{Anchor, Ground, Recorded, StoredReceipt};

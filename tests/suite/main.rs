@@ -17,7 +17,9 @@ mod lock;
 mod locks;
 mod logs;
 mod losses;
+mod migrate;
 mod outages;
+mod output;
 // The observability tests use what this suite does not.
 #[allow(dead_code)]
 mod panels;
@@ -26,6 +28,7 @@ mod prune;
 mod recovery;
 mod scheduled;
 mod shop;
+mod signals;
 mod snapshots;
 mod starts;
 mod startup;
