@@ -73,7 +73,14 @@ pub async fn run_with<D: Domain>(
     lifecycle: Lifecycle,
     metrics: Arc<Metrics>,
 ) -> Result<End, StartError> {
-    let daemon = connect_all(config, projections, lifecycle, metrics).await?;
+    let daemon = tokio::select! {
+        daemon = connect_all(config, projections, lifecycle.clone(), metrics) => daemon?,
+        // Whatever server it waits for, there is nothing to drain yet.
+        () = lifecycle.reached(Phase::Draining) => {
+            tracing::info!("a signal came before every server was connected: there is nothing to drain");
+            return Ok(End::Drained);
+        }
+    };
     let address = daemon.listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
     tracing::info!(
         http = %address, queues = %config.stream.names.join(","), lock.nodes = config.lock.nodes.len(),

@@ -5,15 +5,18 @@ mod dead_letters;
 mod enqueue;
 mod load;
 mod operator;
+pub(crate) mod output;
 mod prune;
 mod scheduled;
 mod show;
 pub(crate) mod top;
 
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 use crate::app::{self, End, StartError};
 use crate::config::{self, Config};
@@ -22,7 +25,7 @@ use crate::domain::shop::Shop;
 use crate::lifecycle::Lifecycle;
 use crate::projection;
 use crate::reload;
-use crate::store::Sequence;
+use crate::store::{Applied, MigrateError, Sequence};
 use crate::telemetry;
 
 /// Jobs flow in on Redis streams, pass a lock per aggregate, and leave as events in MySQL: none lost, none applied twice.
@@ -116,6 +119,8 @@ pub mod exit {
     pub const UNAVAILABLE: u8 = 69;
     /// A loop ended or panicked.
     pub const BROKEN: u8 = 70;
+    /// The output could not be written.
+    pub const OUTPUT: u8 = 74;
     /// The time for draining ran out.
     pub const OVERRUN: u8 = 75;
     /// A grant or a right is missing.
@@ -149,6 +154,22 @@ impl From<StartError> for Failed {
     }
 }
 
+/// What [`dev`] fails with: its servers, or its output.
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast::<output::Unwritten>() {
+            Ok(why) => why.into(),
+            Err(error) => Self::new(exit::UNAVAILABLE, format!("{error:#}")),
+        }
+    }
+}
+
+impl From<MigrateError> for Failed {
+    fn from(error: MigrateError) -> Self {
+        StartError::from(error).into()
+    }
+}
+
 impl From<crate::store::StoreError> for Failed {
     fn from(error: crate::store::StoreError) -> Self {
         StartError::from(error).into()
@@ -165,21 +186,40 @@ impl From<crate::stream::BrokerError> for Failed {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
-        Err(error) => {
+        Err(error) if error.use_stderr() => {
+            // There is nobody left to be told when this cannot be written.
             let _ = error.print();
-            return if error.use_stderr() { exit::USAGE } else { exit::OK };
+            return exit::USAGE;
+        }
+        Err(help) => {
+            return ended(help.print().map(|()| exit::OK).map_err(|error| output::Unwritten::from(error).into()));
         }
     };
-    let result = Cli::from_arg_matches(&matches)
-        .map_err(|error| Failed::new(exit::USAGE, error))
-        .and_then(|cli| runtime()?.block_on(run(cli, &matches)));
+    ended(
+        Cli::from_arg_matches(&matches)
+            .map_err(|error| Failed::new(exit::USAGE, error))
+            .and_then(|cli| finish(|runtime| runtime.block_on(run(cli, &matches)))),
+    )
+}
+
+/// The exit code, after whatever there is to say.
+fn ended(result: Result<u8, Failed>) -> u8 {
     match result {
         Ok(code) => code,
         Err(Failed { code, text }) => {
-            text.lines().for_each(|line| eprintln!("lockkeeper: {line}"));
+            text.lines().for_each(|line| output::notice(format_args!("lockkeeper: {line}")));
             code
         }
     }
+}
+
+/// Runs a command to its end and leaves without waiting for threads that are stuck, as with a name server that is silent. A
+/// panic has told what happened, and is an end like others.
+fn finish(command: impl FnOnce(&Runtime) -> Result<u8, Failed>) -> Result<u8, Failed> {
+    let runtime = runtime()?;
+    let result = catch_unwind(AssertUnwindSafe(|| command(&runtime)));
+    runtime.shutdown_background();
+    result.unwrap_or_else(|_| Err(Failed::new(exit::BROKEN, "this is a bug in lockkeeper: see the message above")))
 }
 
 /// The commands, with a flag for every key of the configuration.
@@ -196,7 +236,7 @@ fn command() -> clap::Command {
     Cli::command().args(flags)
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
+fn runtime() -> Result<Runtime, Failed> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -216,13 +256,9 @@ async fn run(cli: Cli, matches: &ArgMatches) -> Result<u8, Failed> {
         Command::Scheduled(command) => scheduled::run(&load()?, command).await,
         Command::Prune(bounds) => prune::prune(&load()?, &bounds).await,
         Command::Top(top) => top::top(top, || load::listen(cli.config.as_deref(), matches)).await,
-        Command::Demo(demo) => {
-            dev::demo(demo).await.map_err(|error| Failed::new(exit::UNAVAILABLE, format!("{error:#}")))
-        }
-        Command::Dev(dev) => dev::dev(dev).await.map_err(|error| Failed::new(exit::UNAVAILABLE, format!("{error:#}"))),
-        Command::Bench(bench) => {
-            dev::bench(bench).await.map_err(|error| Failed::new(exit::UNAVAILABLE, format!("{error:#}")))
-        }
+        Command::Demo(demo) => Ok(dev::demo(demo).await?),
+        Command::Dev(dev) => Ok(dev::dev(dev).await?),
+        Command::Bench(bench) => Ok(dev::bench(bench).await?),
     }
 }
 
@@ -248,13 +284,15 @@ async fn daemon(config: &Config, load: impl Fn() -> Result<Config, Failed>) -> R
 
 async fn migrate(config: &Config, arguments: Migrate) -> Result<u8, Failed> {
     let store = app::store(config).await?.only_to_write();
-    for name in store.migrate().await.map_err(StartError::from)? {
-        operator::line(format_args!("applied {name}"))?;
-    }
-    operator::line("the schema is current")?;
+    let told = |Applied { version, name, was_begun }| {
+        let end = if was_begun { "is finished, which an earlier attempt had left half done" } else { "is applied" };
+        Ok::<_, Failed>(output::told(format_args!("migration {version} ({name}) {end}"))?)
+    };
+    store.migrate_telling(told).await?;
+    output::told("the schema is current")?;
     if arguments.repair_sequence {
         let Sequence { row, log } = store.repair_sequence().await?;
-        operator::line(match row {
+        output::told(match row {
             Some(row) if row == log => format!("the sequence row was right: the log ends at {log}"),
             Some(row) => format!("the sequence row said {row}, and says {log} now, where the log ends"),
             None => format!("the sequence row was not there, and says {log} now, where the log ends"),

@@ -48,6 +48,8 @@
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+// They panic where nobody reads, and `cli::output` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod app;

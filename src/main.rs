@@ -1,6 +1,7 @@
 //! `lockkeeper`: argv in, exit code out.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
 
@@ -10,5 +11,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Threads inherit what is blocked, so it comes before the first of them.
+    lockkeeper::signals::unblock();
     ExitCode::from(lockkeeper::cli::main(std::env::args_os()))
 }

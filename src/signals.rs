@@ -4,10 +4,30 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 
 use crate::lifecycle::Lifecycle;
+
+/// What this process listens to, or must see: TERM, INT, TSTP, CONT and HUP as above, CHLD for the servers that `dev` starts,
+/// WINCH for `top`.
+const NEEDED: [Signal; 7] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
+    Signal::SIGHUP,
+    Signal::SIGCHLD,
+    Signal::SIGWINCH,
+];
+
+/// Lets those signals through that whoever started this process may have left blocked, as some supervisors do: a blocked
+/// SIGTERM would never be seen. To be called before any thread is started, since threads inherit what is blocked.
+pub fn unblock() {
+    // It fails only for numbers that are no signals.
+    let _ = NEEDED.into_iter().collect::<SigSet>().thread_unblock();
+}
 
 /// The signals of this process, from now to its end.
 pub struct Listening {

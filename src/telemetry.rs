@@ -42,7 +42,8 @@ pub fn start(level: &str, format: LogFormat) -> Result<Logs, BadLevel> {
         LogFormat::Json => true,
     };
     let subscriber = tracing_subscriber::registry().with(filter).with(Throttle::default());
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    // A line that cannot be written is lost: complaining of it would need the very same output, and panic.
+    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     // A second start, as in tests, keeps the first subscriber.
     let _ = if json {
         let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);

@@ -37,13 +37,11 @@ impl From<MigrateError> for StartError {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Store(error) => error.into(),
-            MigrateError::Locked => Self::Unavailable(error.to_string()),
-            MigrateError::Statement { ref source, is_refused, .. } => match source {
-                StoreError::Unavailable(Outage::Denied, _) => Self::Denied(error.to_string()),
-                StoreError::Unavailable(Outage::Other, _) if is_refused => Self::Refused(error.to_string()),
-                _ => Self::Unavailable(error.to_string()),
-            },
-            MigrateError::Changed(_) | MigrateError::Newer(_) => Self::Refused(error.to_string()),
+            MigrateError::Stopped { source: StoreError::Unavailable(Outage::Denied, _), .. } => {
+                Self::Denied(error.to_string())
+            }
+            MigrateError::Stopped { .. } => Self::Unavailable(error.to_string()),
+            error => Self::Refused(error.to_string()),
         }
     }
 }
@@ -131,8 +129,7 @@ pub(super) async fn prepare(store: &Store, config: &Config) -> Result<(), StartE
     match store.schema().await? {
         SchemaState::Current => {}
         SchemaState::Behind(_) if config.database.migrate => {
-            let applied = store.migrate().await?;
-            tracing::info!(migrations = applied.join(","), "the schema has been migrated");
+            store.migrate().await?;
         }
         SchemaState::Behind(missing) => {
             let text = "migrations are pending and database.migrate is false: run `lockkeeper migrate` first";

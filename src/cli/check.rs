@@ -5,6 +5,7 @@ mod topology;
 use comfy_table::{Table, presets};
 use topology::Topology;
 
+use super::output::told;
 use super::{Failed, exit};
 use crate::app::{self, StartError};
 use crate::config::Config;
@@ -59,16 +60,16 @@ pub async fn check(config: &Config, json: bool) -> Result<u8, Failed> {
     findings.0.extend(database.0.into_iter().chain(broker.0).chain(locks.0));
     if json {
         for Finding { subject, verdict, detail } in &findings.0 {
-            println!("{}", serde_json::json!({ "check": subject, "verdict": word(*verdict), "detail": detail }));
+            told(serde_json::json!({ "check": subject, "verdict": word(*verdict), "detail": detail }))?;
         }
-        topology.json().for_each(|node| println!("{node}"));
+        topology.json().try_for_each(told)?;
     } else {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY).set_header(["check", "verdict", "detail"]);
         for Finding { subject, verdict, detail } in &findings.0 {
             table.add_row([subject.as_str(), word(*verdict), detail.as_str()]);
         }
-        println!("{table}\n{}", topology.table());
+        told(format_args!("{table}\n{}", topology.table()))?;
     }
     Ok(findings.exit_code())
 }

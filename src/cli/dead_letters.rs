@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::operator::{Listing, Streams, age, line, millis, moment, safe};
+use super::operator::{Listing, Streams, age, millis, moment, safe};
+use super::output::{line, notice};
 use super::{Failed, Json, exit};
 use crate::app;
 use crate::config::Config;
@@ -207,7 +208,8 @@ async fn search(
 
 fn complain(missing: &[String]) -> u8 {
     for name in missing {
-        eprintln!("lockkeeper: {}: no dead letter has this id, nor is it of a job with it", safe(name.as_bytes(), 200));
+        let name = safe(name.as_bytes(), 200);
+        notice(format_args!("lockkeeper: {name}: no dead letter has this id, nor is it of a job with it"));
     }
     if missing.is_empty() { exit::OK } else { exit::NO }
 }

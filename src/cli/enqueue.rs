@@ -9,6 +9,7 @@ use redis::Value;
 use redis::aio::MultiplexedConnection;
 use serde_json::value::RawValue;
 
+use super::output::{notice, told};
 use super::{Failed, exit};
 use crate::config::Config;
 use crate::connect;
@@ -92,7 +93,7 @@ pub async fn enqueue(config: &Config, jobs: Enqueue) -> Result<u8, Failed> {
             match producer.entry(&line) {
                 Ok(entry) => round.push(entry),
                 Err(why) => {
-                    eprintln!("lockkeeper: line {}: {why}", number + 1);
+                    notice(format_args!("lockkeeper: line {}: {why}", number + 1));
                     failed += 1;
                 }
             }
@@ -210,7 +211,7 @@ impl Producer {
             round.iter().filter_map(|fields| Some(fields.iter().find(|(name, _)| name == "id")?.1.as_str())).collect();
         let Some(reply) = self.reply.clone() else {
             for id in ids {
-                if self.json { println!("{}", serde_json::json!({ "id": id })) } else { println!("{id}") }
+                if self.json { told(serde_json::json!({ "id": id }))? } else { told(id)? }
             }
             return Ok(0);
         };
@@ -218,9 +219,10 @@ impl Producer {
         let mut missing = 0;
         for id in ids {
             match outcomes.get(&JobId::from_text(id).to_string()) {
-                Some(outcome) => self.print(id, outcome),
+                Some(outcome) => told(self.outcome_text(id, outcome))?,
                 None => {
-                    eprintln!("lockkeeper: {id}: no outcome within {} s; is a daemon running?", self.limit.as_secs());
+                    let limit = self.limit.as_secs();
+                    notice(format_args!("lockkeeper: {id}: no outcome within {limit} s; is a daemon running?"));
                     missing += 1;
                 }
             }
@@ -254,15 +256,14 @@ impl Producer {
         Ok(outcomes)
     }
 
-    fn print(&self, id: &str, outcome: &HashMap<String, String>) {
+    fn outcome_text(&self, id: &str, outcome: &HashMap<String, String>) -> String {
         let field = |name: &str| outcome.get(name).map(String::as_str).unwrap_or_default();
         if self.json {
             let number = |name: &str| field(name).parse::<u64>().ok();
             let reason = Some(field("reason")).filter(|reason| !reason.is_empty());
             let object = serde_json::json!({ "id": id, "outcome": field("outcome"), "reason": reason,
                 "first": number("first"), "last": number("last") });
-            println!("{object}");
-            return;
+            return object.to_string();
         }
         let mut line = format!("{id} {}", field("outcome"));
         if !field("reason").is_empty() {
@@ -271,6 +272,6 @@ impl Producer {
         if !field("first").is_empty() {
             line = format!("{line} events {}..{}", field("first"), field("last"));
         }
-        println!("{line}");
+        line
     }
 }

@@ -1,12 +1,11 @@
 //! What the operator's commands share: the choice of streams, times, and safe output.
 
-use std::fmt::Display;
-use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Table, presets};
 
+use super::output::line;
 use super::{Failed, Json, exit};
 use crate::config::Config;
 
@@ -36,15 +35,6 @@ impl Streams {
 /// Whole milliseconds, for the broker.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Prints a line to standard output. A reader that has seen enough, like `head`, ends the command without a fuss.
-pub fn line(text: impl Display) -> Result<(), Failed> {
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failed::new(exit::OK, "")),
-        Err(error) => Err(Failed::new(exit::BROKEN, format!("the output cannot be written: {error}"))),
-    }
 }
 
 /// Text from a producer, with at most `longest` characters and with everything escaped that could move the cursor, change
@@ -122,7 +112,7 @@ impl Listing {
         }
         self.left -= 1;
         if self.json {
-            return line(object());
+            return Ok(line(object())?);
         }
         self.table.add_row(row());
         self.rows += 1;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::operator::line;
+use super::output::{self, notice};
 use super::{Failed, exit};
 use crate::app;
 use crate::config::Config;
@@ -75,7 +75,9 @@ pub async fn prune(config: &Config, bounds: &Prune) -> Result<u8, Failed> {
         if *age < floor.age {
             let (asked, kept) = (humantime::format_duration(*age), humantime::format_duration(floor.age));
             let why = &floor.why;
-            eprintln!("lockkeeper: receipts younger than {kept} are kept, although {asked} was asked for: {why}");
+            notice(format_args!(
+                "lockkeeper: receipts younger than {kept} are kept, although {asked} was asked for: {why}"
+            ));
         }
         let store = app::store(config).await?.only_to_write();
         let deleted = retention::receipts(&store, &broker, floor.age.max(*age), &pace).await?;
@@ -100,10 +102,11 @@ fn told(bounds: &Prune, what: What, total: Tally, progress: &ProgressBar) -> Res
     let (what, deleted) = (words(what), total.deleted);
     if bounds.json {
         let dry_run = bounds.dry_run;
-        return line(serde_json::json!({ "what": what, "deleted": deleted, "held": held, "dry_run": dry_run }));
+        let object = serde_json::json!({ "what": what, "deleted": deleted, "held": held, "dry_run": dry_run });
+        return Ok(output::told(object)?);
     }
     let verb = if bounds.dry_run { "would be deleted" } else { "deleted" };
     let held = held.filter(|held| *held > 0);
     let held = held.map_or(String::new(), |held| format!(", {held} kept, as the broker still holds their jobs"));
-    line(format_args!("{what}: {deleted} {verb}{held}"))
+    Ok(output::told(format_args!("{what}: {deleted} {verb}{held}"))?)
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Subcommand;
 
-use super::operator::{Listing, Streams, line, moment, safe};
+use super::operator::{Listing, Streams, moment, safe};
+use super::output::{notice, told};
 use super::{Failed, Json, exit};
 use crate::app;
 use crate::config::Config;
@@ -88,16 +89,16 @@ async fn cancel(config: &Config, ids: &[String], streams: &Streams, json: Json) 
         for job in cancel_in(&broker, stream, &wanted).await? {
             missing.remove(&job.job());
             if json.json {
-                line(object(&job))?;
+                told(object(&job))?;
             } else {
                 let [due, id, job_type, key] = row(&job);
-                line(format_args!("{id} is cancelled: {job_type} {key}, was due {due}"))?;
+                told(format_args!("{id} is cancelled: {job_type} {key}, was due {due}"))?;
             }
         }
     }
     for job in &missing {
         let name = safe(wanted.get(job).unwrap_or(&"").as_bytes(), 200);
-        eprintln!("lockkeeper: {name}: no such job is in the schedule; if it was, it has fallen due");
+        notice(format_args!("lockkeeper: {name}: no such job is in the schedule; if it was, it has fallen due"));
     }
     Ok(if missing.is_empty() { exit::OK } else { exit::NO })
 }

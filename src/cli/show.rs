@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use super::output::{line, lines};
 use super::{Failed, exit};
 use crate::app;
 use crate::config::Config;
@@ -20,11 +21,11 @@ pub async fn job(config: &Config, id: &str, json: bool) -> Result<u8, Failed> {
         None => Vec::new(),
     };
     if json {
-        print_json(&job_object(job, &receipt, &events))?;
+        line(json_text(&job_object(job, &receipt, &events))?)?;
     } else {
         let reason = receipt.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        println!("job {job}: {}{reason}, {} UTC", receipt.outcome, receipt.recorded_at);
-        events.iter().for_each(print_event);
+        line(format_args!("job {job}: {}{reason}, {} UTC", receipt.outcome, receipt.recorded_at))?;
+        lines(events.iter().map(event_text))?;
     }
     Ok(exit::OK)
 }
@@ -38,22 +39,23 @@ pub async fn events(config: &Config, aggregate: &str, json: bool) -> Result<u8, 
     if events.is_empty() {
         return Err(Failed::new(exit::NO, format!("{aggregate} has no events")));
     }
-    for event in &events {
-        if json { print_json(&event_object(event))? } else { print_event(event) }
+    if json {
+        // Objects of events always have a text.
+        lines(events.iter().flat_map(|event| json_text(&event_object(event))))?;
+    } else {
+        lines(events.iter().map(event_text))?;
     }
     Ok(exit::OK)
 }
 
-fn print_event(event: &Recorded) {
+fn event_text(event: &Recorded) -> String {
     let Recorded { position, aggregate_type, aggregate_id, version, event_type, recorded_at, .. } = event;
     let payload = String::from_utf8_lossy(&event.payload);
-    println!("{position:>8}  {aggregate_type}/{aggregate_id} v{version}  {recorded_at}  {event_type} {payload}");
+    format!("{position:>8}  {aggregate_type}/{aggregate_id} v{version}  {recorded_at}  {event_type} {payload}")
 }
 
-fn print_json(object: &impl serde::Serialize) -> Result<(), Failed> {
-    let text = serde_json::to_string(object).map_err(|error| Failed::new(exit::BROKEN, error))?;
-    println!("{text}");
-    Ok(())
+fn json_text(object: &impl serde::Serialize) -> Result<String, Failed> {
+    serde_json::to_string(object).map_err(|error| Failed::new(exit::BROKEN, error))
 }
 
 #[derive(serde::Serialize)]

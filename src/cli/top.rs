@@ -20,6 +20,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 
+use super::output::told;
 use super::{Failed, exit};
 use model::Watched;
 use screen::Screen;
@@ -60,13 +61,13 @@ pub async fn top(top: Top, listen: impl FnOnce() -> Result<SocketAddr, Failed>) 
     if !top.once {
         return live::run(fleet, watch)
             .await
-            .map_err(|error| Failed::new(exit::BROKEN, format!("the terminal: {error}")));
+            .map_err(|error| Failed::new(exit::OUTPUT, format!("the terminal: {error}")));
     }
     let view = once(fleet, watch).await;
     if top.json {
-        println!("{}", serde_json::to_string(&view).map_err(|error| Failed::new(exit::BROKEN, error))?);
+        told(serde_json::to_string(&view).map_err(|error| Failed::new(exit::BROKEN, error))?)?;
     } else {
-        print!("{}", text(&view));
+        told(text(&view).trim_end_matches('\n'))?;
     }
     let all_answer = view.daemons.iter().all(|daemon| daemon.away.is_none());
     Ok(if all_answer { exit::OK } else { exit::UNAVAILABLE })

@@ -19,7 +19,7 @@ pub use self::bench::{Bench, bench};
 use self::daemon::{Daemon, program};
 pub use self::demo::{Demo, demo};
 use self::servers::{DATABASE, Options, Servers, own_variables};
-use crate::cli::exit;
+use crate::cli::{exit, output};
 
 /// The exit code after Ctrl-C.
 const INTERRUPTED: u8 = 130;
@@ -50,20 +50,20 @@ pub async fn dev(arguments: Dev) -> anyhow::Result<u8> {
         started = start(&arguments) => started?,
         () = &mut stopped => return Ok(INTERRUPTED),
     };
-    println!("{}", welcome(&servers, &daemon)?);
+    output::told(welcome(&servers, &daemon)?)?;
     let obituary = tokio::select! {
         text = death(&mut daemon) => Some(text),
         () = stopped => None,
     };
     if let Some(text) = obituary {
-        eprintln!("{text}");
+        output::notice(text);
         servers.stop().await;
         return Ok(exit::BROKEN);
     }
     if servers.folder().is_kept()
         && let Err(text) = daemon.drain().await
     {
-        eprintln!("{text}");
+        output::notice(text);
     }
     drop(daemon);
     servers.stop().await;
@@ -71,7 +71,7 @@ pub async fn dev(arguments: Dev) -> anyhow::Result<u8> {
 }
 
 async fn start(arguments: &Dev) -> anyhow::Result<(Daemon, Servers)> {
-    eprintln!("starting a broker, three lock nodes and a database");
+    output::notice("starting a broker, three lock nodes and a database");
     let servers = Servers::start(Options { keep: arguments.keep.clone(), ..Options::default() }).await?;
     let daemon = Daemon::start(&servers, "daemon", &[]).await?;
     let file = servers.path().join(CONFIG_FILE);

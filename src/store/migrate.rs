@@ -1,16 +1,16 @@
 //! The schema: embedded migrations, and what state a database is in.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+mod step;
+
 use std::time::Instant;
 
 use sqlx::migrate::{Migration, MigrationType};
-use sqlx::mysql::MySqlDatabaseError;
-use sqlx::{Connection, Executor, MySqlConnection, Row};
+use sqlx::mysql::MySqlRow;
+use sqlx::{Connection, Executor, MySqlConnection};
 
-use super::part::{Part, statements};
-use super::sql::Sql;
-use super::{Store, StoreError, column};
+use self::step::{Stopped, steps};
+use super::part::Part;
+use super::{Store, StoreError};
 use crate::fail;
 
 /// Every migration: version, name, statements. A new one is a file and a line here.
@@ -33,30 +33,32 @@ pub enum SchemaState {
     Ahead,
 }
 
-/// A migration that could not be applied.
+/// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The database could not be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// One of its statements failed.
-    #[error("migration {version} ({name}), statement {statement}: {source}")]
-    Statement {
-        /// The migration's number.
-        version: i64,
-        /// What it is called.
-        name: &'static str,
-        /// The statement's place in it, from 1.
-        statement: usize,
-        /// Why.
+    /// The database went away in the middle, or a grant is missing. Migrating again goes on from there.
+    #[error("{place}: {source}")]
+    Stopped {
+        /// Migration and statement.
+        place: String,
+        /// What the database said.
         source: StoreError,
-        /// The server refuses the statement itself, so nothing changes by waiting.
-        is_refused: bool,
     },
-    /// Its text has changed since it was applied.
-    #[error("migration {0} was applied with another text than this program has")]
+    /// The server or the schema does not admit a statement.
+    #[error("{place}: {why}")]
+    Refused {
+        /// Migration and statement.
+        place: String,
+        /// What is in its way.
+        why: String,
+    },
+    /// It was applied, in part or as a whole, by a program that had another text for it.
+    #[error("migration {0} is in the database with another text than this program's")]
     Changed(i64),
-    /// The database has a migration that this program does not know.
+    /// A newer program was here.
     #[error("the database has migration {0}, which this program does not know: a newer lockkeeper has migrated it")]
     Newer(i64),
     /// Somebody else has been migrating for a minute.
@@ -64,25 +66,50 @@ pub enum MigrateError {
     Locked,
 }
 
+/// A migration that was applied just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Its number.
+    pub version: i64,
+    /// Its name.
+    pub name: &'static str,
+    /// Somebody else had begun it.
+    pub was_begun: bool,
+}
+
+/// How far a migration is, as the table of migrations says. The table is that of the library `sqlx`, which earlier versions of
+/// this program migrated with.
+struct Recorded {
+    version: i64,
+    is_done: bool,
+    checksum: Vec<u8>,
+}
+
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
+    version BIGINT PRIMARY KEY,
+    description TEXT NOT NULL,
+    installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    success BOOLEAN NOT NULL,
+    checksum BLOB NOT NULL,
+    execution_time BIGINT NOT NULL
+)";
+
 impl Store {
-    /// Applies every pending migration and returns their names. Two processes may call it at once: one waits for the other.
-    ///
-    /// The servers commit after each statement that changes a table, so a process may end in the midst of a migration. What has
-    /// been begun is told by its row, and is gone through again: each of its statements either has had its effect, which is no
-    /// error then, or has it now.
-    pub async fn migrate(&self) -> Result<Vec<&'static str>, MigrateError> {
-        let failed = |error| StoreError::classify(error, false, Part::Frame);
+    /// Applies every pending migration, and finishes one that was begun. Two processes may call it at once: one waits for the
+    /// other.
+    pub async fn migrate(&self) -> Result<(), MigrateError> {
+        self.migrate_telling(|_| Ok(())).await
+    }
+
+    /// As [`Store::migrate`], and tells of each migration once it is applied.
+    pub async fn migrate_telling<E: From<MigrateError>>(
+        &self,
+        told: impl FnMut(Applied) -> Result<(), E> + Send,
+    ) -> Result<(), E> {
+        let acquired = self.pool.acquire().await.map_err(|error| StoreError::classify(error, false, Part::Frame));
         // Not a pooled connection any more: closing it frees the lock whatever happens in between.
-        let mut connection = self.pool.acquire().await.map_err(failed)?.detach();
-        let locked = sqlx::raw_sql("SELECT GET_LOCK(CONCAT('lockkeeper:', LEFT(DATABASE(), 48)), 60)")
-            .fetch_one(&mut connection)
-            .await
-            .and_then(|row| row.try_get::<Option<i64>, _>(0))
-            .map_err(failed)?;
-        if locked != Some(1) {
-            return Err(MigrateError::Locked);
-        }
-        let result = apply_pending(&mut connection).await;
+        let mut connection = acquired.map_err(MigrateError::from)?.detach();
+        let result = apply_pending(&mut connection, told).await;
         let _ = connection.close().await;
         result
     }
@@ -106,111 +133,120 @@ impl Store {
     pub async fn schema(&self) -> Result<SchemaState, StoreError> {
         let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() \
                       AND table_name = '_sqlx_migrations'";
-        let exists = self.rows(tables, false).await?.first().map(|row| column::<i64>(row, 0)).transpose()?;
+        let exists = self.rows(tables, false).await?.first().map(|row| super::column::<i64>(row, 0)).transpose()?;
         if exists != Some(1) {
             return Ok(SchemaState::Behind(MIGRATIONS.len()));
         }
-        let rows = self.rows("SELECT version FROM _sqlx_migrations WHERE success = 1", false).await?;
-        let applied = rows.iter().map(|row| column::<i64>(row, 0)).collect::<Result<Vec<_>, _>>()?;
-        if applied.iter().any(|version| !MIGRATIONS.iter().any(|(known, ..)| known == version)) {
+        let rows = self.rows(RECORDED, false).await?;
+        let recorded = rows.iter().map(Recorded::read).collect::<Result<Vec<_>, _>>()?;
+        if recorded.iter().any(|one| !one.is_known()) {
             return Ok(SchemaState::Ahead);
         }
-        Ok(match MIGRATIONS.len() - applied.len() {
+        Ok(match MIGRATIONS.len() - recorded.iter().filter(|one| one.is_done).count() {
             0 => SchemaState::Current,
             missing => SchemaState::Behind(missing),
         })
     }
 }
 
-/// The table of applied migrations, as the library made it that applied them first; it has not changed since.
-const APPLIED: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (\
-    version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
-    installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, \
-    checksum BLOB NOT NULL, execution_time BIGINT NOT NULL)";
+const RECORDED: &str = "SELECT version, success = 1, checksum FROM _sqlx_migrations";
 
-async fn apply_pending(connection: &mut MySqlConnection) -> Result<Vec<&'static str>, MigrateError> {
-    let failed = |error| StoreError::classify(error, false, Part::Frame);
-    connection.execute(APPLIED).await.map_err(failed)?;
-    let rows = connection.fetch_all("SELECT version, success, checksum FROM _sqlx_migrations").await.map_err(failed)?;
-    let mut known = BTreeMap::new();
-    for row in &rows {
-        let (version, is_done): (i64, bool) = (column(row, 0)?, column(row, 1)?);
-        let checksum: Vec<u8> = column(row, 2)?;
-        known.insert(version, (is_done, checksum));
+impl Recorded {
+    fn read(row: &MySqlRow) -> Result<Self, StoreError> {
+        let is_done = super::column::<i64>(row, 1)? == 1;
+        Ok(Self { version: super::column(row, 0)?, is_done, checksum: super::column(row, 2)? })
     }
-    if let Some(newer) = known.keys().find(|version| !MIGRATIONS.iter().any(|(ours, ..)| ours == *version)) {
-        return Err(MigrateError::Newer(*newer));
+
+    fn is_known(&self) -> bool {
+        MIGRATIONS.iter().any(|(version, ..)| *version == self.version)
     }
-    let mut applied = Vec::new();
-    for (version, name, text) in MIGRATIONS {
-        let checksum = checksum(version, name, text);
-        match known.get(&version) {
-            Some((_, other)) if *other != checksum => return Err(MigrateError::Changed(version)),
-            Some((true, _)) => continue,
-            begun => {
-                apply(connection, (version, name, text), &checksum, begun.is_some()).await?;
-                applied.push(name);
-            }
-        }
-    }
-    Ok(applied)
 }
 
-/// Applies one migration, or what is left of it when it `was_begun` before.
-async fn apply(
+async fn apply_pending<E: From<MigrateError>>(
     connection: &mut MySqlConnection,
-    (version, name, text): (i64, &'static str, &str),
-    checksum: &[u8],
-    was_begun: bool,
-) -> Result<(), MigrateError> {
-    let failed = |error| StoreError::classify(error, false, Part::Frame);
-    let since = Instant::now();
-    if !was_begun {
-        let mut begin = Sql::new();
-        begin.raw("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (");
-        begin.number(version as u64).raw(", ").text(name).raw(", FALSE, ").bytes(checksum).raw(", -1)");
-        connection.execute(begin.as_str()).await.map_err(failed)?;
+    mut told: impl FnMut(Applied) -> Result<(), E>,
+) -> Result<(), E> {
+    let recorded = prepare(connection).await?;
+    if let Some(newer) = recorded.iter().find(|one| !one.is_known()) {
+        return Err(MigrateError::Newer(newer.version).into());
     }
-    for (index, statement) in statements(text).enumerate() {
-        fail::point("migrate", &format!("{version}.{index}"));
-        match connection.execute(statement).await {
-            Ok(_) => {}
-            Err(error) if was_begun && is_there_already(&error) => {}
-            Err(error) => {
-                let is_refused = matches!(error, sqlx::Error::Database(_));
-                let (statement, source) = (index + 1, failed(error));
-                return Err(MigrateError::Statement { version, name, statement, source, is_refused });
-            }
+    for (version, name, text) in MIGRATIONS {
+        let before = recorded.iter().find(|one| one.version == version);
+        let checksum = checksum(text);
+        if before.is_some_and(|before| before.checksum != checksum) {
+            return Err(MigrateError::Changed(version).into());
+        }
+        if before.is_none_or(|before| !before.is_done) {
+            let migration = (version, name, text);
+            apply(connection, migration, &checksum, before.is_some()).await?;
+            told(Applied { version, name, was_begun: before.is_some() })?;
         }
     }
-    fail::point("migrate", &format!("{version}.end"));
-    let mut done = Sql::new();
-    done.raw("UPDATE _sqlx_migrations SET success = TRUE, execution_time = ").number(since.elapsed().as_nanos() as u64);
-    done.raw(" WHERE version = ").number(version as u64);
-    connection.execute(done.as_str()).await.map_err(failed)?;
     Ok(())
 }
 
-/// Whether a statement failed because it has had its effect: the table, column, key or row is there.
-fn is_there_already(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(error) = error else { return false };
-    let number = error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
-    matches!(number, Some(1050 | 1060 | 1061 | 1062))
+/// Waits for its turn, and reads how far the database is.
+async fn prepare(connection: &mut MySqlConnection) -> Result<Vec<Recorded>, MigrateError> {
+    let failed = |error| StoreError::classify(error, false, Part::Frame);
+    // MariaDB takes -1 seconds for an error, and the lock would be none at all.
+    let lock = "SELECT GET_LOCK(CONCAT('lockkeeper:', LEFT(DATABASE(), 48)), 60)";
+    let row = connection.fetch_one(lock).await.map_err(failed)?;
+    if super::column::<Option<i64>>(&row, 0)? != Some(1) {
+        return Err(MigrateError::Locked);
+    }
+    // A transaction that somebody has left open keeps a table from being changed, by default for a day or longer.
+    run(connection, "SET SESSION lock_wait_timeout = 60", "the session").await?;
+    run(connection, TABLE, "the table of migrations").await?;
+    let rows = connection.fetch_all(RECORDED).await.map_err(failed)?;
+    Ok(rows.iter().map(Recorded::read).collect::<Result<_, _>>()?)
+}
+
+/// Applies one migration, of which any part may have been applied before.
+async fn apply(
+    connection: &mut MySqlConnection,
+    (version, name, text): (i64, &str, &str),
+    checksum: &[u8],
+    was_begun: bool,
+) -> Result<(), MigrateError> {
+    let since = Instant::now();
+    let place = format!("migration {version} ({name})");
+    if !was_begun {
+        let checksum: String = checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+        let begin = format!(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             VALUES ({version}, '{name}', FALSE, X'{checksum}', -1); COMMIT"
+        );
+        run(connection, &begin, &place).await?;
+    }
+    fail::point("migrate", &format!("{version}.0"));
+    for (at, step) in steps(text).iter().enumerate() {
+        let number = at + 1;
+        let here = || format!("{place}, statement {number} ({})", step.title());
+        step.apply(connection).await.map_err(|stopped| MigrateError::at(here(), stopped))?;
+        fail::point("migrate", &format!("{version}.{number}"));
+    }
+    let nanoseconds = since.elapsed().as_nanos();
+    let end = format!(
+        "UPDATE _sqlx_migrations SET success = TRUE, execution_time = {nanoseconds} WHERE version = {version}; COMMIT"
+    );
+    run(connection, &end, &place).await
+}
+
+async fn run(connection: &mut MySqlConnection, statement: &str, place: &str) -> Result<(), MigrateError> {
+    let ran = connection.execute(statement).await.map(drop);
+    ran.map_err(|error| MigrateError::at(place.to_owned(), Stopped::from(error)))
+}
+
+impl MigrateError {
+    fn at(place: String, stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Store(source) => Self::Stopped { place, source },
+            Stopped::Refused(why) => Self::Refused { place, why },
+        }
+    }
 }
 
 /// As the library computes it.
-fn checksum(version: i64, name: &'static str, text: &'static str) -> Vec<u8> {
-    let (name, text) = (Cow::Borrowed(name), Cow::Borrowed(text));
-    Migration::new(version, name, MigrationType::Simple, text, false).checksum.into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_statement_of_every_migration_is_one() {
-        let counts = MIGRATIONS.map(|(.., text)| statements(text).count());
-        assert_eq!(counts, [4, 3, 1, 2, 1]);
-    }
+fn checksum(text: &'static str) -> Vec<u8> {
+    Migration::new(0, "".into(), MigrationType::Simple, text.into(), false).checksum.into_owned()
 }

@@ -35,7 +35,7 @@ pub use commit::{Append, Left, Receipt, Transaction};
 pub use connection::Connection;
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use history::{Past, Snapshot};
-pub use migrate::{MigrateError, SchemaState};
+pub use migrate::{Applied, MigrateError, SchemaState};
 pub use packet::{Basis, Committed, Expected, Packet};
 pub use prune::ReceiptPage;
 pub use read::{Anchor, Ground, Recorded, StoredReceipt};

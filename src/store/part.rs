@@ -42,14 +42,6 @@ impl Part {
     }
 }
 
-/// The statements of a text, but for comments between them.
-pub(super) fn statements(text: &str) -> impl Iterator<Item = &str> {
-    let starts = (0..).map_while(|number| start_of(text, number));
-    let ends = (1..).map_while(|number| start_of(text, number)).chain([text.len()]);
-    let is_statement = |part: &&str| part.lines().any(|line| !line.trim().is_empty() && !line.trim().starts_with("--"));
-    starts.zip(ends).map(|(start, end)| text[start..end].trim_end_matches(';')).filter(is_statement)
-}
-
 /// Where the statement begins that has `number` statements before it.
 fn start_of(packet: &str, number: usize) -> Option<usize> {
     let bytes = packet.as_bytes();

@@ -19,8 +19,10 @@ mod locks;
 mod logs;
 mod losses;
 mod memory;
+mod migrate;
 mod neighbours;
 mod outages;
+mod output;
 // The observability tests use what this suite does not.
 #[allow(dead_code)]
 mod panels;
@@ -31,6 +33,7 @@ mod recovery;
 mod rights;
 mod scheduled;
 mod shop;
+mod signals;
 mod snapshots;
 mod starts;
 mod startup;

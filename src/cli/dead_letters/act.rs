@@ -18,7 +18,8 @@
 
 use clap::Args;
 
-use super::super::operator::{Streams, line, safe};
+use super::super::operator::{Streams, safe};
+use super::super::output;
 use super::super::{Failed, Json, exit};
 use super::{Filters, complain, find, summary};
 use crate::app;
@@ -75,7 +76,7 @@ pub async fn act(config: &Config, arguments: &Act, requeue: bool) -> Result<u8, 
         }
     }
     if !json {
-        line(format_args!("{} {}", work.done, work.verb()))?;
+        output::told(format_args!("{} {}", work.done, work.verb()))?;
     }
     let complaint = complain(&missing);
     // Somebody else having dealt with a letter that was named is an answer of no; with --all it is just as well.
@@ -128,10 +129,10 @@ impl Work {
         if self.json {
             let mut object = summary(letter);
             object["result"] = verb.into();
-            return line(object);
+            return Ok(output::told(object)?);
         }
         let field = |name: &str| safe(letter.field(name).unwrap_or_default(), 60);
         let [job_type, key, reason] = ["type", "key", "reason"].map(field);
-        line(format_args!("{} {verb}: job {} {job_type} {key} ({reason})", letter.id, letter.job()))
+        Ok(output::told(format_args!("{} {verb}: job {} {job_type} {key} ({reason})", letter.id, letter.job()))?)
     }
 }

@@ -29,7 +29,8 @@ struct Restore;
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        ratatui::restore();
+        // A terminal that is gone need not be given back.
+        let _ = ratatui::try_restore();
     }
 }
 

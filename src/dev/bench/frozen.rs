@@ -80,7 +80,8 @@ pub async fn frozen(arguments: &Frozen) -> anyhow::Result<Report> {
             rounds.push(site.round(frozen, Duration::from_secs(arguments.seconds)).await?);
             progress.inc(1);
             if progress.is_hidden() {
-                eprintln!("round {number} of {}: {frozen} of {nodes} nodes frozen", arguments.rounds);
+                let of = arguments.rounds;
+                crate::cli::output::notice(format_args!("round {number} of {of}: {frozen} of {nodes} nodes frozen"));
             }
         }
         site.stop().await;

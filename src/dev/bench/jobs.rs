@@ -164,6 +164,6 @@ fn progress(runs: u64) -> ProgressBar {
 /// Tells of a run where there is no bar.
 fn tell(progress: &ProgressBar, text: &str) {
     if progress.is_hidden() {
-        eprintln!("{text}");
+        crate::cli::output::notice(text);
     }
 }

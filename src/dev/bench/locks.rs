@@ -157,7 +157,9 @@ pub async fn locks(arguments: &Locks) -> anyhow::Result<Report> {
             rows[place].measured.push(measured);
             progress.inc(1);
             if progress.is_hidden() {
-                eprintln!("round {} of {}: {}, {}", round + 1, arguments.rounds, case.who.name(), case.setting());
+                let (number, of, setting) = (round + 1, arguments.rounds, case.setting());
+                let who = case.who.name();
+                crate::cli::output::notice(format_args!("round {number} of {of}: {who}, {setting}"));
             }
         }
     }

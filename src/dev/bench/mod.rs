@@ -20,7 +20,7 @@ use self::jobs::{Growth, Jobs, Scenario};
 use self::locks::Locks;
 use self::numbers::{Ratio, Spread};
 use self::report::Report;
-use crate::cli::exit;
+use crate::cli::{exit, output};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -72,10 +72,10 @@ pub async fn bench(arguments: Bench) -> anyhow::Result<u8> {
         Command::Locks(arguments) => (uninterrupted(locks::locks(&arguments)).await?, arguments.json),
     };
     let Some(report) = report else {
-        eprintln!("interrupted; the servers are gone");
+        output::notice("interrupted; the servers are gone");
         return Ok(super::INTERRUPTED);
     };
-    println!("{}", if json { report.json() } else { report.text() });
+    output::told(if json { report.json() } else { report.text() })?;
     Ok(if report.passed() { exit::OK } else { exit::NO })
 }
 
@@ -90,7 +90,7 @@ async fn all(arguments: &Jobs) -> anyhow::Result<Report> {
 /// Runs a scenario until it is done or Ctrl-C.
 async fn uninterrupted(scenario: impl Future<Output = anyhow::Result<Report>>) -> anyhow::Result<Option<Report>> {
     if cfg!(debug_assertions) {
-        eprintln!("this is a debug build: its figures say nothing about a release (make bench)");
+        output::notice("this is a debug build: its figures say nothing about a release (make bench)");
     }
     tokio::select! {
         report = scenario => report.map(Some),

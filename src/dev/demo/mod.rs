@@ -27,7 +27,7 @@ use self::tally::Tally;
 use self::verdict::Verdict;
 use super::audit::{Line, audit};
 use super::servers::{DATABASE, Options, Servers};
-use crate::cli::exit;
+use crate::cli::{exit, output};
 use crate::job::JobId;
 use crate::metrics::QueueSample;
 use crate::store::Store;
@@ -87,11 +87,11 @@ pub async fn demo(arguments: Demo) -> anyhow::Result<u8> {
     };
     match finished {
         None => {
-            eprintln!("interrupted; the servers are gone");
+            output::notice("interrupted; the servers are gone");
             Ok(super::INTERRUPTED)
         }
         Some(Err(error)) if error.is::<Stuck>() => {
-            eprintln!("{error}");
+            output::notice(error);
             Ok(exit::NO)
         }
         Some(result) => result,
@@ -100,16 +100,16 @@ pub async fn demo(arguments: Demo) -> anyhow::Result<u8> {
 
 async fn run(arguments: &Demo) -> anyhow::Result<u8> {
     let seed = arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
-    eprintln!("starting a broker, three lock nodes and a database (seed {seed})");
+    output::notice(format_args!("starting a broker, three lock nodes and a database (seed {seed})"));
     let servers = Servers::start(Options { keep: arguments.keep.clone(), ..Options::default() }).await?;
     let count = arguments.daemons.unwrap_or(if arguments.chaos { 2 } else { 1 });
     let fleet = Fleet::start(&servers, count as usize, arguments.chaos).await?;
-    eprintln!("{count} {} ready", if count == 1 { "daemon is" } else { "daemons are" });
+    output::notice(format_args!("{count} {} ready", if count == 1 { "daemon is" } else { "daemons are" }));
     let mut sale = Sale::open(arguments, servers, fleet).await?;
     sale.prepare().await?;
     sale.sell(arguments, seed).await?;
     let verdict = sale.judge(arguments).await?;
-    println!("{}", if arguments.json { verdict.json() } else { verdict.table() });
+    output::told(if arguments.json { verdict.json() } else { verdict.table() })?;
     let Sale { fleet, servers, .. } = sale;
     drop(fleet);
     servers.stop().await;
@@ -180,7 +180,8 @@ impl Sale {
         if !refused.is_empty() {
             bail!("the items cannot be put on sale: {refused:?}");
         }
-        eprintln!("{} items with a stock of {} each are on sale", self.offer.items, self.offer.stock);
+        let Offer { items, stock, .. } = &self.offer;
+        output::notice(format_args!("{items} items with a stock of {stock} each are on sale"));
         Ok(())
     }
 

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
+use crate::cli::output::notice;
+
 /// Time between two lines where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -37,13 +39,13 @@ impl Progress {
         self.bar.set_position(done as u64);
         if !self.is_terminal && self.last_line.elapsed() >= LINE_INTERVAL {
             self.last_line = Instant::now();
-            eprintln!("{done}/{} jobs", self.total);
+            notice(format_args!("{done}/{} jobs", self.total));
         }
     }
 
     /// Says something without disturbing the bar.
     pub fn say(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| notice(text));
     }
 }
 

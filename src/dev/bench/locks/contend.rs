@@ -2,7 +2,7 @@
 //!
 //! The peer compiles this very file, so that nothing differs but the lock.
 
-use std::io::{BufRead, Write, stdin, stdout};
+use std::io::{BufRead, stdin};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -108,7 +108,5 @@ fn keys(task: usize, number: usize) -> Vec<String> {
 }
 
 fn tell(line: &str) -> anyhow::Result<()> {
-    let mut output = stdout();
-    writeln!(output, "{line}")?;
-    Ok(output.flush()?)
+    Ok(crate::cli::output::line(line)?)
 }
