@@ -3,43 +3,15 @@
 //! Decoding never fails as a whole. An entry that cannot be run still becomes a job, with the reason in place of a command,
 //! so that it gets its receipt and its place in the dead letters on the same path as every other job.
 
-use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
+mod id;
+mod moment;
 
-use uuid::Uuid;
+use std::sync::Arc;
 
 use crate::domain::{AggregateId, Domain, MAX_ID_BYTES, Malformed};
 
-/// An entry's id in its stream: milliseconds of the broker's clock and a counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EntryId {
-    /// Unix milliseconds at which the broker took the entry in.
-    pub ms: u64,
-    /// Counts entries of the same millisecond.
-    pub seq: u64,
-}
-
-impl fmt::Display for EntryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ms, self.seq)
-    }
-}
-
-/// The text is not of the form `1526919030474-55`.
-#[derive(Debug, thiserror::Error)]
-#[error("not a stream entry id")]
-pub struct NotAnEntryId;
-
-impl FromStr for EntryId {
-    type Err = NotAnEntryId;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (ms, seq) = text.split_once('-').ok_or(NotAnEntryId)?;
-        let number = |part: &str| part.parse::<u64>().map_err(|_| NotAnEntryId);
-        Ok(Self { ms: number(ms)?, seq: number(seq)? })
-    }
-}
+pub use id::{EntryId, Fingerprint, JobId, Lineage, NotAnEntryId};
+pub use moment::{LATEST_MS, age_ms};
 
 /// One entry as it was read: nothing about it has been checked.
 #[derive(Clone, Debug)]
@@ -52,53 +24,19 @@ pub struct Entry {
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
     /// How often work on it was started before, when it was claimed; `None` when this is its first delivery.
     pub deliveries: Option<u64>,
+    /// What makes its id one's own; needed when the producer gave the job no id ([`Entry::is_named`]).
+    pub lineage: Lineage,
 }
 
 impl Entry {
+    /// Whether the producer gave its job an id that can be used.
+    pub fn is_named(&self) -> bool {
+        matches!(given_id(&self.fields), Ok(Some(_)))
+    }
+
     /// The bytes of its names and values.
     pub fn bytes(&self) -> usize {
         self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
-    }
-}
-
-/// A job's id: what makes two deliveries, or two sends, one job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobId(pub Uuid);
-
-impl JobId {
-    /// The id that a producer's text stands for: a UUID as it is, any other text mapped by UUIDv5 under the namespace
-    /// UUIDv5(DNS, `lockkeeper`).
-    pub fn from_text(text: &str) -> Self {
-        Self(Uuid::try_parse(text).unwrap_or_else(|_| {
-            let namespace = Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"lockkeeper");
-            Uuid::new_v5(&namespace, text.as_bytes())
-        }))
-    }
-
-    /// The id of a job whose producer gave none: the same for every delivery of the entry.
-    fn of_entry(stream: &str, entry: EntryId) -> Self {
-        Self::from_text(&format!("{stream}/{entry}"))
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What a job is recognised by beside its id: a digest of its type, key and data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint(pub [u8; 16]);
-
-impl Fingerprint {
-    fn of(fields: [&[u8]; 3]) -> Self {
-        let mut text = Vec::with_capacity(fields.iter().map(|field| field.len() + 8).sum());
-        for field in fields {
-            text.extend_from_slice(&(field.len() as u64).to_be_bytes());
-            text.extend_from_slice(field);
-        }
-        Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, &text).into_bytes())
     }
 }
 
@@ -223,12 +161,16 @@ pub struct Job<D: Domain> {
     pub work: Result<D::Command, Dead>,
 }
 
+fn given_id(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Option<&str>, Malformed> {
+    Fields(fields).text("id", MAX_ID_BYTES)
+}
+
 /// The id of the job with these fields in the entry `entry` of `stream`: the producer's, or one made of the entry's when the
 /// producer gave none that can be used.
-pub fn id_of(stream: &str, entry: EntryId, fields: &[(Vec<u8>, Vec<u8>)]) -> JobId {
-    match Fields(fields).text("id", MAX_ID_BYTES) {
+pub fn id_of(lineage: Lineage, stream: &str, entry: EntryId, fields: &[(Vec<u8>, Vec<u8>)]) -> JobId {
+    match given_id(fields) {
         Ok(Some(text)) => JobId::from_text(text),
-        Ok(None) | Err(_) => JobId::of_entry(stream, entry),
+        Ok(None) | Err(_) => JobId::of_entry(lineage, stream, entry),
     }
 }
 
@@ -236,13 +178,13 @@ pub fn id_of(stream: &str, entry: EntryId, fields: &[(Vec<u8>, Vec<u8>)]) -> Job
 pub fn decode<D: Domain>(entry: &Entry, max_data_bytes: usize) -> Job<D> {
     let fields = Fields(&entry.fields);
     let bytes = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let given_id = fields.text("id", MAX_ID_BYTES).map(drop);
+    let given_id = given_id(&entry.fields).map(drop);
     let job_type = fields.one("type").ok().flatten();
     let job_type = job_type.and_then(|given| D::JOBS.iter().copied().find(|known| known.as_bytes() == given));
     let mut job = Job {
         stream: entry.stream.clone(),
         entry: entry.id,
-        id: id_of(&entry.stream, entry.id, &entry.fields),
+        id: id_of(entry.lineage, &entry.stream, entry.id, &entry.fields),
         fingerprint: Fingerprint::of(["type", "key", "data"].map(|name| fields.first(name).unwrap_or_default())),
         job_type,
         subject: None,
@@ -272,8 +214,8 @@ fn fill<D: Domain>(job: &mut Job<D>, fields: &Fields<'_>, max_data_bytes: usize)
     job.subject = D::subject(job_type).map(|kind| AggregateId::new(kind, key));
     fields.reply()?;
     job.expect = fields.number("expect")?;
-    job.at = fields.number("at")?;
-    job.exp = fields.number("exp")?;
+    job.at = fields.number("at")?.map(|at| moment::plausible("at", at)).transpose()?;
+    job.exp = fields.number("exp")?.map(|exp| moment::plausible("exp", exp)).transpose()?;
     job.origin = Origin {
         corr: fields.text("corr", MAX_ID_BYTES)?.map(str::to_owned),
         cause: fields.text("cause", MAX_ID_BYTES)?.map(str::to_owned),

@@ -190,7 +190,7 @@ mod tests {
         let queues = ["jobs".to_owned()];
         metrics.start(&Known { queues: &queues, job_types: &["item.restock"], ..Known::default() });
         let (age, outcome) = (Duration::from_millis(3), OutcomeLabel::Dead);
-        let job = EndedJob { queue: "jobs", job_type: None, outcome, age, attempts: 1, bytes: 100 };
+        let job = EndedJob { queue: "jobs", job_type: None, outcome, age: Some(age), attempts: 1, bytes: 100 };
         metrics.ended(&[job, job], Duration::from_millis(1));
         let text = metrics.render();
         let zero = r#"lockkeeper_jobs_processed_total{queue="jobs",job_type="item.restock",outcome="applied"} 0"#;

@@ -110,11 +110,19 @@ impl<D: Domain> Watch<D> {
 
     async fn broker(&self) {
         // Always shown, since jobs of one stream say nothing of the others.
-        let proof = match tokio::time::timeout(LIMIT, self.engine.broker.prove()).await {
-            Ok(proof) => proof.map_err(|error| error.to_string()),
+        let broker = &self.engine.broker;
+        let proof = match tokio::time::timeout(LIMIT, broker.prove()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                if error.is_about_keys() {
+                    broker.doubt();
+                }
+                Err(error.to_string())
+            }
             Err(_) => Err(format!("the broker does not answer within {LIMIT:?}")),
         };
-        let result = proof.and(self.real(Step::Acknowledge)).and(self.engine.broker.permits());
+        // What names all that is refused comes first.
+        let result = broker.permits().and(proof).and(self.real(Step::Acknowledge));
         self.engine.metrics.ready("broker", result.is_ok());
         self.health.set(Check::Broker, result);
     }

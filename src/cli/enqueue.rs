@@ -14,7 +14,7 @@ use super::{Failed, exit};
 use crate::config::Config;
 use crate::connect;
 use crate::domain::shop::Shop;
-use crate::job::{self, Entry, EntryId, JobId};
+use crate::job::{self, Entry, EntryId, JobId, Lineage};
 
 /// Arguments of `enqueue`.
 #[derive(Debug, Args)]
@@ -192,6 +192,7 @@ impl Producer {
             id: EntryId { ms: 0, seq: 0 },
             fields: bytes,
             deliveries: None,
+            lineage: Lineage::default(),
         };
         job::decode::<Shop>(&entry, self.max_data_bytes).work.map_err(|dead| dead.reason())?;
         Ok(fields)

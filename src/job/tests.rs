@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::*;
 use crate::domain::shop::Shop;
@@ -7,7 +8,13 @@ const LIMIT: usize = 1 << 20;
 
 fn entry(fields: &[(&str, &str)]) -> Entry {
     let fields = fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
-    Entry { stream: "jobs".into(), id: EntryId { ms: 5, seq: 1 }, fields, deliveries: None }
+    Entry {
+        stream: "jobs".into(),
+        id: EntryId { ms: 5, seq: 1 },
+        fields,
+        deliveries: None,
+        lineage: Lineage::default(),
+    }
 }
 
 fn reason(fields: &[(&str, &str)]) -> String {
@@ -38,6 +45,20 @@ fn a_uuid_is_the_id_and_other_text_is_mapped() {
 }
 
 #[test]
+fn a_job_without_an_id_gets_one_that_no_other_stream_gives() {
+    let of = |stream: &str, ms, lineage| {
+        let entry =
+            Entry { stream: stream.into(), id: EntryId { ms, seq: 1 }, lineage: Lineage(lineage), ..entry(&RESTOCK) };
+        decode::<Shop>(&entry, LIMIT).id
+    };
+    let (one, other) = (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
+    assert_eq!(of("jobs", 5, one), of("jobs", 5, one), "every delivery has the same id");
+    let all = [of("jobs", 5, one), of("jobs", 5, other), of("jobs", 5, None), of("jobs", 6, one), of("more", 5, one)];
+    assert_eq!(std::collections::BTreeSet::from(all).len(), all.len(), "{all:?}");
+    assert_eq!(of("jobs", 5, None), JobId::from_text("jobs/5-1"), "the id that it had before streams had a lineage");
+}
+
+#[test]
 fn every_wrong_field_is_named() {
     let with = |name, value| {
         let mut fields = RESTOCK.to_vec();
@@ -53,6 +74,13 @@ fn every_wrong_field_is_named() {
     assert_eq!(with("expect", "-1"), "malformed: expect must be an unsigned whole number");
     assert_eq!(with("exp", "+1"), "malformed: exp must be an unsigned whole number");
     assert_eq!(with("at", "soon"), "malformed: at must be an unsigned whole number");
+    for name in ["at", "exp"] {
+        let text = with(name, "1790000000000000");
+        assert_eq!(
+            text,
+            format!("malformed: {name} must be Unix milliseconds; 1790000000000000 looks like microseconds")
+        );
+    }
     assert_eq!(with("v", "0"), "malformed: v must be from 1 to 65535");
     assert_eq!(with("corr", &long), "malformed: corr has 129 bytes, more than 128");
     assert_eq!(with("reply", "jobs"), "malformed: reply must name a stream that begins with `reply:`");
@@ -95,7 +123,7 @@ proptest! {
         (prop_oneof![Just(b"type".to_vec()), Just(b"key".to_vec()), Just(b"data".to_vec()), Just(b"id".to_vec()),
             Just(b"v".to_vec()), Just(b"reply".to_vec()), any::<Vec<u8>>()],
          prop_oneof![Just(b"item.restock".to_vec()), Just(b"order.place".to_vec()), any::<Vec<u8>>()]), 0..10)) {
-        let entry = Entry { stream: "jobs".into(), id: EntryId { ms: 1, seq: 0 }, fields, deliveries: None };
+        let entry = Entry { stream: "jobs".into(), id: EntryId { ms: 1, seq: 0 }, fields, deliveries: None, lineage: Lineage::default() };
         let job = decode::<Shop>(&entry, LIMIT);
         if let Err(dead) = job.work {
             prop_assert!(!dead.detail.is_empty());

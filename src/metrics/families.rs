@@ -75,6 +75,8 @@ families! {
         "Entries delivered and not acknowledged.";
     QUEUE_OLDEST_AGE = Gauge, Seconds, "lockkeeper_queue_oldest_age_seconds", ["queue", "state"],
         "Age of the oldest entry that is undelivered or pending, and how long the first scheduled job is overdue; by the broker's clock.";
+    QUEUE_AGE_KNOWN = Gauge, Flag, "lockkeeper_queue_oldest_age_known", ["queue"],
+        "1 when the ids of the oldest entries are times, so that their age is known, else 0.";
     SCHEDULE_LENGTH = Gauge, Count, "lockkeeper_schedule_length", ["queue"],
         "Jobs in the schedule.";
     DEAD_LETTER_LENGTH = Gauge, Count, "lockkeeper_dead_letter_length", ["queue"],
@@ -89,6 +91,8 @@ families! {
         "Pending entries whose contents somebody had deleted: lost jobs.";
     ENTRIES_LOST = Counter, Count, "lockkeeper_queue_entries_lost_total", ["queue"],
         "Entries that were trimmed or deleted before they were run: lost jobs.";
+    ENTRIES_ORPHANED = Counter, Count, "lockkeeper_queue_entries_orphaned_total", ["queue"],
+        "Entries that were found neither unread nor pending; they are run.";
     FETCH_BATCH = Histogram(SIZES), Count, "lockkeeper_fetch_batch_jobs", [],
         "Jobs per read that brought any.";
 

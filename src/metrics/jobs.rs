@@ -49,8 +49,8 @@ pub struct EndedJob<'a> {
     pub job_type: Option<&'static str>,
     /// What it ended as.
     pub outcome: OutcomeLabel,
-    /// The time from XADD until now.
-    pub age: Duration,
+    /// The time from XADD until now; `None` when the entry's id is no time.
+    pub age: Option<Duration>,
     /// Batches that it was in.
     pub attempts: u32,
     /// The size of its entry.
@@ -142,8 +142,10 @@ impl Metrics {
             let (attempts, payload) =
                 (self.histogram(&JOB_ATTEMPTS, [of_type[0]]), self.histogram(&JOB_PAYLOAD, [of_type[0]]));
             for job in jobs {
-                end_to_end.record(job.age.as_secs_f64());
-                waited.record(job.age.saturating_sub(took).as_secs_f64());
+                if let Some(age) = job.age {
+                    end_to_end.record(age.as_secs_f64());
+                    waited.record(age.saturating_sub(took).as_secs_f64());
+                }
                 attempts.record(f64::from(job.attempts));
                 payload.record(job.bytes as f64);
             }

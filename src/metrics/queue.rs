@@ -36,10 +36,11 @@ pub struct QueueSample {
     pub dead_letters: u64,
     /// Jobs in its schedule.
     pub scheduled: u64,
-    /// Age of the oldest entry that was not delivered, by the broker's clock; 0 when there is none.
-    pub undelivered_age_ms: u64,
-    /// Age of the oldest entry that was delivered and not acknowledged; 0 when there is none.
-    pub pending_age_ms: u64,
+    /// Age of the oldest entry that was not delivered, by the broker's clock; 0 when there is none, `None` when its id is no
+    /// time.
+    pub undelivered_age_ms: Option<u64>,
+    /// Age of the oldest entry that was delivered and not acknowledged; the same.
+    pub pending_age_ms: Option<u64>,
     /// How long the first job of the schedule has been due; 0 when none is.
     pub overdue_ms: u64,
 }
@@ -48,7 +49,9 @@ impl Metrics {
     /// Creates the counters of one stream.
     pub(super) fn start_queue(&self, queue: &str) {
         Source::ALL.iter().for_each(|source| self.fetched(queue, *source, 0));
-        for family in [&GROUPS_RECREATED, &CLAIM_DELETED, &ENTRIES_LOST, &JOBS_SCHEDULED, &JOBS_PROMOTED] {
+        for family in
+            [&GROUPS_RECREATED, &CLAIM_DELETED, &ENTRIES_LOST, &ENTRIES_ORPHANED, &JOBS_SCHEDULED, &JOBS_PROMOTED]
+        {
             self.add(family, [("queue", queue)], 0);
         }
     }
@@ -78,6 +81,11 @@ impl Metrics {
         self.add(&ENTRIES_LOST, [("queue", queue)], entries);
     }
 
+    /// Entries were found that are neither unread nor pending; they are run.
+    pub fn entries_orphaned(&self, queue: &str, entries: u64) {
+        self.add(&ENTRIES_ORPHANED, [("queue", queue)], entries);
+    }
+
     /// A group was gone and has been created again.
     pub fn group_recreated(&self, queue: &str) {
         self.add(&GROUPS_RECREATED, [("queue", queue)], 1);
@@ -102,15 +110,19 @@ impl Metrics {
     pub fn queue(&self, queue: &str, group: &str, sample: Option<QueueSample>) {
         let labels = [("queue", queue), ("group", group)];
         let known = |value: fn(&QueueSample) -> u64| sample.as_ref().map_or(UNKNOWN, |sample| value(sample) as f64);
-        let age =
-            |state, value| self.set(&QUEUE_OLDEST_AGE, [("queue", queue), ("state", state)], known(value) / 1000.0);
+        let age = |state, value: fn(&QueueSample) -> Option<u64>| {
+            let age = sample.as_ref().and_then(value).map_or(UNKNOWN, |age| age as f64 / 1000.0);
+            self.set(&QUEUE_OLDEST_AGE, [("queue", queue), ("state", state)], age);
+        };
         self.set(&QUEUE_LENGTH, [("queue", queue)], known(|sample| sample.length));
         self.set(&QUEUE_PENDING, labels, known(|sample| sample.pending));
         self.set(&DEAD_LETTER_LENGTH, [("queue", queue)], known(|sample| sample.dead_letters));
         self.set(&SCHEDULE_LENGTH, [("queue", queue)], known(|sample| sample.scheduled));
         age("undelivered", |sample| sample.undelivered_age_ms);
         age("pending", |sample| sample.pending_age_ms);
-        age("overdue", |sample| sample.overdue_ms);
+        age("overdue", |sample| Some(sample.overdue_ms));
+        let ages = sample.as_ref().map(|sample| sample.undelivered_age_ms.and(sample.pending_age_ms).is_some());
+        self.set(&QUEUE_AGE_KNOWN, [("queue", queue)], ages.map_or(UNKNOWN, flag));
         let lag = sample.and_then(|sample| sample.lag);
         self.set(&QUEUE_LAG, labels, lag.map_or(UNKNOWN, |lag| lag as f64));
         self.set(&QUEUE_LAG_KNOWN, labels, flag(lag.is_some()));

@@ -180,7 +180,8 @@ impl Broker {
             left = &left[looked.min(left.len())..];
             all.lost += lost;
             let claimed = entries(&name, list).into_iter().zip(counts);
-            all.entries.extend(claimed.map(|(entry, deliveries)| Entry { deliveries: Some(deliveries), ..entry }));
+            let claimed = claimed.map(|(entry, deliveries)| Entry { deliveries: Some(deliveries), ..entry });
+            all.entries.extend(self.told_apart(claimed.collect()).await?);
         }
         if bytes_of(&all.entries) > LARGE_ANSWER {
             self.retire();

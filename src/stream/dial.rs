@@ -33,13 +33,17 @@ pub(super) async fn dial(client: &redis::Client, settings: &Settings, wait: Dura
         questions.cmd("ROLE").cmd("INFO").arg("replication").cmd("INFO").arg("server");
         ask_for_proof(&mut questions, settings);
         let answers: Vec<RedisResult<Value>> = questions.ignore_errors().query_async(&mut connection).await?;
-        if let Some(Err(error)) = answers.iter().find(|answer| is_useless(answer)) {
-            return Err(error.clone());
-        }
+        let useless = answers.iter().find(|answer| is_useless(answer)).cloned();
         let mut answers = answers.into_iter().map(Result::ok);
-        let (role, replication, server) = (answers.next(), answers.next(), answers.next());
+        let (role, replication, server) = (answers.next(), answers.next(), answers.next().flatten());
+        match useless {
+            // Whoever connects first looks at its nature, and refuses it with the reason, whether it serves its slots or not.
+            _ if info(server.clone(), "redis_mode").as_deref() == Some("cluster") => {}
+            Some(Err(error)) => return Err(error),
+            _ => {}
+        }
         judge_role(role.flatten().and_then(first).or(info(replication.flatten(), "role")))?;
-        let run_id = info(server.flatten(), "run_id").map(Arc::from);
+        let run_id = info(server, "run_id").map(Arc::from);
         Ok(Dialled { connection, run_id })
     };
     let late = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
@@ -80,7 +84,7 @@ fn info(answer: Option<Value>, name: &str) -> Option<String> {
 pub(super) fn judge_role(role: Option<String>) -> RedisResult<()> {
     match role {
         Some(role) if role != "master" => {
-            let text = "what answers is not a master, so it cannot be written to; its role";
+            let text = "it is a replica, so what is written to it is refused or lost; its role";
             Err((ErrorKind::Server(ServerErrorKind::ReadOnly), text, role).into())
         }
         _ => Ok(()),

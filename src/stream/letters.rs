@@ -3,10 +3,11 @@
 use std::sync::{Arc, LazyLock};
 
 use redis::{Script, Value};
+use uuid::Uuid;
 
 use super::read::entries;
 use super::{Broker, BrokerError, dead_letters};
-use crate::job::{self, Entry, EntryId, JobId};
+use crate::job::{self, Entry, EntryId, JobId, Lineage};
 
 /// Reads a page of a stream: only some fields of each entry, and only the beginning of each value, so that the reply stays
 /// small whatever the jobs carry. KEYS: a stream. ARGV: from, to, number, length of values, names of fields.
@@ -40,7 +41,7 @@ pub(super) static REQUEUE: LazyLock<Script> = LazyLock::new(|| {
         r"
         local letter = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
         if not letter then return 0 end
-        local ours = {reason = 1, error = 1, deliveries = 1, source = 1, time = 1}
+        local ours = {reason = 1, error = 1, deliveries = 1, source = 1, time = 1, job = 1}
         local entry = {}
         for i = 1, #letter[2], 2 do
             local empty_id = letter[2][i] == 'id' and letter[2][i + 1] == ''
@@ -62,10 +63,10 @@ const PAGE_COUNT: usize = 100;
 pub(super) const CUT_BYTES: usize = 600;
 
 /// The fields of a letter that a page has.
-const SUMMARY: [&str; 7] = ["reason", "deliveries", "source", "time", "id", "type", "key"];
+const SUMMARY: [&str; 8] = ["reason", "deliveries", "source", "time", "job", "id", "type", "key"];
 
 /// The fields of a letter that tell of its job's end; the others are the job's own.
-const OWN: [&str; 5] = ["reason", "error", "deliveries", "source", "time"];
+const OWN: [&str; 6] = ["reason", "error", "deliveries", "source", "time", "job"];
 
 /// A dead letter.
 #[derive(Clone, Debug)]
@@ -91,8 +92,11 @@ impl Letter {
 
     /// The id of its job, which is also the id of the receipt.
     pub fn job(&self) -> JobId {
-        let source = self.field("source").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-        job::id_of(&self.stream, source.unwrap_or(self.id), &self.fields)
+        let text = |name| self.field(name).and_then(|text| std::str::from_utf8(text).ok());
+        let told = text("job").and_then(|job| Uuid::try_parse(job).ok());
+        // Letters of earlier versions do not tell.
+        let source = || text("source").and_then(|source| source.parse().ok()).unwrap_or(self.id);
+        told.map_or_else(|| job::id_of(Lineage::default(), &self.stream, source(), &self.fields), JobId)
     }
 
     /// The fields of the entry that it was made of.
@@ -199,8 +203,10 @@ impl Broker {
         after: Option<EntryId>,
     ) -> Result<Vec<(EntryId, JobId)>, BrokerError> {
         let from = after.map_or("-".to_owned(), |after| format!("({after}"));
-        let page = self.page(stream, &stream.into(), (&from, "+"), PAGE_COUNT, &["id"]).await?;
-        Ok(page.iter().map(|entry| (entry.id, job::id_of(stream, entry.id, &entry.fields))).collect())
+        let mut page = self.page(stream, &stream.into(), (&from, "+"), PAGE_COUNT, &["id"]).await?;
+        self.with_lineage(&mut page).await?;
+        let job = |entry: &Entry| job::id_of(entry.lineage, stream, entry.id, &entry.fields);
+        Ok(page.iter().map(|entry| (entry.id, job(entry))).collect())
     }
 
     pub(super) async fn page(

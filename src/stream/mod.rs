@@ -15,7 +15,9 @@ mod claim;
 mod dial;
 mod holder;
 mod letters;
+mod lineage;
 mod nature;
+mod orphans;
 mod probe;
 mod read;
 mod replies;
@@ -36,6 +38,7 @@ use trouble::Trouble;
 
 pub use letters::{Letter, Letters, Selection};
 pub use nature::{Nature, Unfit};
+pub use orphans::Sought;
 pub use probe::{Finding, Lack};
 pub use read::{Reader, streams as entries_of};
 pub use replies::Swept;
@@ -157,22 +160,19 @@ impl Broker {
         Ok(seconds * 1000 + micros / 1000)
     }
 
-    /// Creates each stream and group that does not exist. A group starts at 0: at `$` it would skip every job that was
-    /// added before it. Returns the streams whose group was missing.
+    /// Creates each stream and group that does not exist, and returns the streams whose group was missing.
     pub async fn ensure_groups(&self) -> Result<Vec<String>, BrokerError> {
         let (mut created, mut refused) = (Vec::new(), None);
         for name in &self.settings.names {
-            let mut command = redis::cmd("XGROUP");
-            command.arg("CREATE").arg(name).arg(&self.settings.group).arg("0").arg("MKSTREAM");
-            match command.query_async::<()>(&mut self.connection()).await {
-                Ok(()) => created.push(name.clone()),
-                Err(error) if error.code() == Some("BUSYGROUP") => {}
+            match self.make_group(name).await {
+                Ok(true) => created.push(name.clone()),
+                Ok(false) => {}
                 // The others are not kept waiting for it.
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
         match refused {
-            Some(error) if created.is_empty() => Err(error.into()),
+            Some(error) if created.is_empty() => Err(error),
             _ => Ok(created),
         }
     }

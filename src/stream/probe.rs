@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::{Cmd, RedisError, RedisResult, Script, Value};
 
-use super::{Broker, BrokerError, Settings, claim, dead_letters, finished, letters, replies, retention, sample};
-use super::{schedule, scheduled, settle};
+use super::lineage::{self, lineage};
+use super::{Broker, BrokerError, Settings, claim, dead_letters, finished, letters, orphans, replies, retention};
+use super::{sample, schedule, scheduled, settle};
 
 /// What the broker does not let us do, or cannot do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +123,7 @@ fn asks(settings: &Settings, consumer: &str, retains: bool) -> (Vec<&'static Scr
         asks.harmless("UNLINK", NOBODYS_REPLY, &[KEY]);
         asks.script("the script that deletes replies", &replies::DELETE_STALE, &[NOBODYS_REPLY], &["0", "0"]);
     }
-    let scripts: [&Script; 19] = [
+    let scripts: [&Script; 22] = [
         &NOTHING,
         &claim::CLAIM,
         &claim::KEEP_ALIVE,
@@ -132,6 +133,9 @@ fn asks(settings: &Settings, consumer: &str, retains: bool) -> (Vec<&'static Scr
         &letters::PAGE,
         &letters::NEWEST,
         &letters::REQUEUE,
+        &lineage::ASK,
+        &lineage::MAKE_GROUP,
+        &orphans::ADOPT,
         &replies::DELETE_STALE,
         &sample::LOST,
         &schedule::POSTPONE,
@@ -175,14 +179,17 @@ fn of_side_keys(asks: &mut Asks, stream: &str, consumer: &str) {
     let schedule = &scheduled(stream);
     asks.refused("ZADD", schedule, &[KEY, WRONG, ""]);
     asks.harmless("ZREM", schedule, &[KEY, consumer]);
-    asks.harmless("ZRANGE", schedule, &[KEY, "1", "0"]);
     asks.harmless("ZRANGEBYSCORE", schedule, &[KEY, "1", "0"]);
+    asks.harmless("ZREVRANGEBYSCORE", schedule, &[KEY, "0", "1"]);
     asks.harmless("ZSCAN", schedule, &[KEY, "0", "MATCH", consumer, "COUNT", "1"]);
     asks.harmless("ZCARD", schedule, &[KEY]);
     let count = &finished(stream);
     asks.refused("INCRBY", count, &[KEY, WRONG]);
     asks.harmless("GET", count, &[KEY]);
     asks.refused("SET", count, &[KEY, "", "PX", "0"]);
+    let lineage = &lineage(stream);
+    asks.harmless("GET", lineage, &[KEY]);
+    asks.refused("SET", lineage, &[KEY, "", "PX", "0"]);
 }
 
 /// Each script with all of its keys.
@@ -192,7 +199,7 @@ fn of_scripts(asks: &mut Asks, stream: &str, group: &str, consumer: &str) {
     asks.script("the script that acknowledges", &settle::ACKNOWLEDGE, &[stream, count], &[group, NO_ENTRY]);
     asks.script("the script that dead-letters", &settle::DEAD_LETTER, &[stream, dead, count], &no_entry);
     asks.script("the script that postpones", &schedule::POSTPONE, &[stream, schedule, count], &no_entry);
-    asks.script("the script that promotes", &schedule::PROMOTE, &[stream, schedule, dead], &["0"]);
+    asks.script("the script that promotes", &schedule::PROMOTE, &[stream, schedule, dead], &["0", "0"]);
     let mine = [group, consumer, "1", "1", NO_ENTRY];
     asks.script("the script that claims", &claim::CLAIM, &[stream], &mine);
     asks.script("the script that keeps alive", &claim::KEEP_ALIVE, &[stream], &[group, consumer, NO_ENTRY]);
@@ -206,7 +213,11 @@ fn of_scripts(asks: &mut Asks, stream: &str, group: &str, consumer: &str) {
         &[stream],
         &[group, for_ever[0], for_ever[1]],
     );
-    asks.script("the script that counts losses", &sample::LOST, &[stream, count], &["only asked"]);
+    let identity = [stream, &*lineage(stream), count];
+    asks.script("the script that makes a group", &lineage::MAKE_GROUP, &identity, &[group, ""]);
+    asks.script("the script that tells streams apart", &lineage::ASK, &identity, &[""]);
+    asks.script("the script that counts losses", &sample::LOST, &identity, &[""]);
+    asks.script("the script that finds what no list has", &orphans::ADOPT, &[stream], &[group, consumer, "", "0"]);
     for key in [stream, dead] {
         asks.script("the script that lists entries", &letters::PAGE, &[key], &[NO_ENTRY, NO_ENTRY, "1", "1"]);
     }

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 
 use super::holder::Generation;
 use super::{Broker, BrokerError};
-use crate::job::{Entry, EntryId};
+use crate::job::{Entry, EntryId, Lineage};
 
 /// Reads new entries of all streams, over a connection of its own, which belongs to one generation of the shared one.
 ///
@@ -47,7 +47,7 @@ impl Reader {
         if let Err(error) = &reply {
             self.broker.holder.judge(self.generation.number, error);
         }
-        Ok(streams(reply?))
+        self.broker.told_apart(streams(reply?)).await
     }
 }
 
@@ -91,7 +91,13 @@ pub(super) fn entries(stream: &Arc<str>, list: Value) -> Vec<Entry> {
         .filter_map(|entry| {
             let (id, fields) = pair(entry)?;
             let id: EntryId = std::str::from_utf8(&bytes(id)).ok()?.parse().ok()?;
-            Some(Entry { stream: stream.clone(), id, fields: pairs(fields)?, deliveries: None })
+            Some(Entry {
+                stream: stream.clone(),
+                id,
+                fields: pairs(fields)?,
+                deliveries: None,
+                lineage: Lineage::default(),
+            })
         })
         .collect()
 }

@@ -4,27 +4,27 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use redis::{FromRedisValue, Script, Value};
+use uuid::Uuid;
 
+use super::lineage::{OF_STREAM, lineage};
 use super::{Broker, BrokerError, dead_letters, finished, scheduled};
-use crate::job::EntryId;
+use crate::job::{EntryId, age_ms};
 use crate::metrics::QueueSample;
 
 /// Entries that are gone from the stream without having been run, since the last time that anyone asked: all that were ever
 /// added, less those that are there and those that were run. A count that does not fit comes from an earlier stream of the
-/// same name, or from the time before there was one; then it starts anew. Redis before 7.0 does not tell how many were added.
-/// KEYS: stream, finished. ARGV: anything, to ask and change nothing.
+/// same name; then it starts anew. Redis before 7.0 does not tell how many were added.
+/// KEYS: stream, lineage, finished. ARGV: a fresh lineage, or nothing to change nothing.
 pub(super) static LOST: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
-        if ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-        local info, stream = redis.call('XINFO', 'STREAM', KEYS[1]), {}
-        for i = 1, #info, 2 do stream[info[i]] = info[i + 1] end
-        if not stream['entries-added'] then return 0 end
-        local gone = stream['entries-added'] - stream['length']
-        local lost = gone - tonumber(redis.call('GET', KEYS[2]) or gone)
-        redis.call('SET', KEYS[2], gone)
-        return math.max(lost, 0)",
-    )
+    Script::new(&format!(
+        "{OF_STREAM}
+        if ARGV[1] == '' or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+        local _, gone = lineage_of(ARGV[1])
+        if not gone then return 0 end
+        local lost = gone - tonumber(redis.call('GET', KEYS[3]) or gone)
+        redis.call('SET', KEYS[3], gone)
+        return lost"
+    ))
 });
 
 /// Length, dead letters, schedule, clock, groups, pending entries.
@@ -37,7 +37,7 @@ impl Broker {
     /// How many entries of `stream` have been trimmed or deleted unrun since anyone asked before. Each is told once.
     pub async fn lost(&self, stream: &str) -> Result<u64, BrokerError> {
         let mut call = LOST.key(stream);
-        call.key(finished(stream));
+        call.key(lineage(stream)).key(finished(stream)).arg(Uuid::new_v4().to_string());
         Ok(call.invoke_async(&mut self.connection()).await?)
     }
 
@@ -49,17 +49,17 @@ impl Broker {
         pipeline.cmd("XPENDING").arg(stream).arg(&self.settings.group);
         let (length, dead_letters, scheduled, time, groups, pending): Answers =
             pipeline.query_async(&mut self.connection()).await?;
-        let first_due = self.due(stream, 0).await?;
+        let due = self.due(stream).await?;
         let now_ms = time.0 * 1000 + time.1 / 1000;
-        let age_ms = |id: &str| id.parse().map_or(0, |id: EntryId| now_ms.saturating_sub(id.ms));
+        let age_of = |id: &str| age_ms(id.parse::<EntryId>().ok()?.ms, now_ms);
         let ours =
             groups.into_iter().find(|group| name(group) == Some(self.settings.group.clone())).unwrap_or_default();
         // A nil lag means that the broker cannot tell, and nil does not convert to a number.
         let lag = ours.get("lag").and_then(|lag| u64::from_redis_value(lag.clone()).ok());
         let delivered = ours.get("last-delivered-id").and_then(|id| String::from_redis_value(id.clone()).ok());
         let undelivered_age_ms = match delivered {
-            Some(delivered) => self.first_after(stream, &delivered).await?.map_or(0, |id| age_ms(&id)),
-            None => 0,
+            Some(delivered) => self.first_after(stream, &delivered).await?.map_or(Some(0), |id| age_of(&id)),
+            None => Some(0),
         };
         Ok(QueueSample {
             length,
@@ -68,8 +68,8 @@ impl Broker {
             dead_letters,
             scheduled,
             undelivered_age_ms,
-            pending_age_ms: pending.1.map_or(0, |id| age_ms(&id)),
-            overdue_ms: first_due.map_or(0, |due| now_ms.saturating_sub(due)),
+            pending_age_ms: pending.1.map_or(Some(0), |id| age_of(&id)),
+            overdue_ms: due.map_or(0, |(first, _)| now_ms.saturating_sub(first)),
         })
     }
 

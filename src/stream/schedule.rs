@@ -7,7 +7,7 @@ use redis::{Script, Value};
 use super::letters::CUT_BYTES;
 use super::read::{bytes, pairs};
 use super::{Broker, BrokerError, Postponed, dead_letters, finished, scheduled};
-use crate::job::{self, EntryId, JobId};
+use crate::job::{self, EntryId, JobId, LATEST_MS, Lineage};
 
 /// Moves an entry to the schedule: its fields, and the job's id if the producer gave none, packed as one member. An
 /// empty id is left out, since two ids make the job malformed when it is due. An entry that is not pending any more has been
@@ -42,7 +42,8 @@ pub(super) static POSTPONE: LazyLock<Script> = LazyLock::new(|| {
 /// Moves up to a number of due jobs back to the stream, oldest first. Several daemons may do it at once: a member is added
 /// and removed in one step. A member that no daemon wrote cannot become an entry; it goes to the dead letters as it is,
 /// so that it holds nobody up. One that is refused there stays, and those behind it go on; the refusal is told when nothing
-/// else is due. KEYS: stream, schedule, dead letters. ARGV: number.
+/// else is due. What can be no time never falls due, and is moved at once: the job's form is looked at, and says so.
+/// KEYS: stream, schedule, dead letters. ARGV: number, the last moment that can be meant.
 pub(super) static PROMOTE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -73,11 +74,16 @@ pub(super) static PROMOTE: LazyLock<Script> = LazyLock::new(|| {
                 moved = moved + 1
             end
         end
-        while moved < most and stay < 10 * most do
-            local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', stay, most - moved)
-            if #due == 0 then break end
-            for _, member in ipairs(due) do move(member) end
+        local function move_all(from, to)
+            stay = 0
+            while moved < most and stay < 10 * most do
+                local due = redis.call('ZRANGEBYSCORE', KEYS[2], from, to, 'LIMIT', stay, most - moved)
+                if #due == 0 then break end
+                for _, member in ipairs(due) do move(member) end
+            end
         end
+        move_all('-inf', now)
+        move_all('(' .. ARGV[2], '+inf')
         if moved == 0 and refusal then return refusal end
         return moved",
     )
@@ -130,9 +136,16 @@ pub(super) static ALL: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
-/// When the first or the last job is due, without the job. KEYS: schedule. ARGV: 0 for the first, -1 for the last.
-pub(super) static DUE: LazyLock<Script> =
-    LazyLock::new(|| Script::new("return redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[1], 'WITHSCORES')[2]"));
+/// When the first and the last job are due, without the jobs; of those that can be. KEYS: schedule. ARGV: the last moment that
+/// can be meant.
+pub(super) static DUE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local first = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, 1)
+        local last = redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[1], '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
+        return {first[2] or false, last[2] or false}",
+    )
+});
 
 /// Jobs per page. A script stops the broker while it runs, and it unpacks each job whole.
 const PAGE_COUNT: usize = 100;
@@ -159,7 +172,7 @@ impl Waiting {
     /// The job's id.
     pub fn job(&self) -> JobId {
         // What is in the schedule has an id, so none is made of this.
-        job::id_of(&self.stream, EntryId { ms: 0, seq: 0 }, &self.fields)
+        job::id_of(Lineage::default(), &self.stream, EntryId { ms: 0, seq: 0 }, &self.fields)
     }
 }
 
@@ -225,15 +238,11 @@ impl Broker {
         Ok(command.query_async::<u64>(&mut self.connection()).await? == 1)
     }
 
-    /// When the last job of the schedule is due, Unix milliseconds.
-    pub async fn furthest_due(&self, stream: &str) -> Result<Option<u64>, BrokerError> {
-        self.due(stream, -1).await
-    }
-
-    /// When the job at this place of the schedule is due, Unix milliseconds.
-    pub(super) async fn due(&self, stream: &str, place: i8) -> Result<Option<u64>, BrokerError> {
-        let due: Option<f64> = DUE.key(scheduled(stream)).arg(place).invoke_async(&mut self.connection()).await?;
-        Ok(due.map(|due| due as u64))
+    /// When the first and the last job of the schedule are due, Unix milliseconds.
+    pub async fn due(&self, stream: &str) -> Result<Option<(u64, u64)>, BrokerError> {
+        let call = DUE.key(scheduled(stream)).arg(LATEST_MS).invoke_async(&mut self.connection()).await;
+        let due: (Option<f64>, Option<f64>) = call?;
+        Ok(due.0.zip(due.1).map(|(first, last)| (first as u64, last as u64)))
     }
 
     /// Moves an entry to the schedule.
@@ -248,7 +257,7 @@ impl Broker {
     /// Moves up to `count` due jobs back to the stream and returns how many there were.
     pub async fn promote(&self, stream: &str, count: usize) -> Result<usize, BrokerError> {
         let mut call = PROMOTE.key(stream);
-        call.key(scheduled(stream)).key(dead_letters(stream)).arg(count);
+        call.key(scheduled(stream)).key(dead_letters(stream)).arg(count).arg(LATEST_MS);
         Ok(call.invoke_async(&mut self.connection()).await?)
     }
 }

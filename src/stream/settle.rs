@@ -39,7 +39,7 @@ pub(super) fn ask_for_proof(pipeline: &mut Pipeline, settings: &Settings) {
 }
 
 /// Copies an entry to the dead letters with what is known of its end, then acknowledges and deletes it. An entry that is not
-/// pending any more was dead-lettered before. A failed XADD ends the script with the entry still pending. An empty id is left
+/// pending any more was dead-lettered before. The job's id is among what is known, since the producer's may be of no use. A failed XADD ends the script with the entry still pending. An empty id is left
 /// out, since the job's own is added, and an entry with two ids is malformed when it is requeued.
 /// KEYS: stream, dead letters, finished. ARGV: group, entry id, job id, reason, error.
 pub(super) static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
@@ -47,7 +47,7 @@ pub(super) static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
         r"
         local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
         if #pending == 0 then return 0 end
-        local ours = {reason = 1, error = 1, deliveries = 1, source = 1, time = 1}
+        local ours = {reason = 1, error = 1, deliveries = 1, source = 1, time = 1, job = 1}
         local letter, has_id = {}, false
         local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
         if entry then
@@ -66,7 +66,7 @@ pub(super) static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
             letter[#letter + 1] = ARGV[3]
         end
         redis.call('XADD', KEYS[2], '*', 'reason', ARGV[4], 'error', ARGV[5], 'deliveries', pending[1][4],
-            'source', ARGV[2], 'time', time[1] * 1000 + math.floor(time[2] / 1000), unpack(letter))
+            'source', ARGV[2], 'time', time[1] * 1000 + math.floor(time[2] / 1000), 'job', ARGV[3], unpack(letter))
         redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
         local finished = redis.call('XDEL', KEYS[1], ARGV[2])
         if finished > 0 then redis.call('INCRBY', KEYS[3], finished) end

@@ -168,9 +168,16 @@ impl Hand {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Lineage;
 
     fn entry(ms: u64, deliveries: Option<u64>) -> Entry {
-        Entry { stream: "jobs".into(), id: EntryId { ms, seq: 0 }, fields: vec![], deliveries }
+        Entry {
+            stream: "jobs".into(),
+            id: EntryId { ms, seq: 0 },
+            fields: vec![],
+            deliveries,
+            lineage: Lineage::default(),
+        }
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use crate::batch::Incidents;
 use crate::job::{Entry, EntryId};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Metrics, Source};
-use crate::stream::{Broker, BrokerError, LARGE_ANSWER, Reader};
+use crate::stream::{Broker, BrokerError, LARGE_ANSWER, Reader, Sought};
 
 /// What the intake loops share.
 #[derive(Clone)]
@@ -38,6 +38,8 @@ pub struct Intake {
 
 /// Time between two looks for the entries of quiet consumers. Entries that a draining daemon hands back run within it.
 const CLAIM_INTERVAL: Duration = Duration::from_millis(300);
+/// Time between two looks for entries that no list has.
+const SEEK_INTERVAL: Duration = Duration::from_secs(1);
 /// Entries per page of a look through the pending ones.
 const PAGE: usize = 1000;
 /// The longest time between two looks for consumers of dead processes.
@@ -51,7 +53,7 @@ impl Intake {
     /// Takes in what quiet consumers left behind, since it is older than everything new; then runs the three loops until
     /// the daemon drains. Returns how many entries a last read brought, which were handed back.
     pub async fn run(self) -> usize {
-        for error in self.scan().await {
+        for error in self.scan(true).await {
             self.tell(&error);
         }
         let hand = self.hand.clone();
@@ -159,11 +161,15 @@ impl Intake {
     async fn claim(self) {
         let mut failures = Failures::default();
         let clean_up_interval = self.broker.settings().claim_after.min(CLEAN_UP_INTERVAL);
-        let mut clean_up = Instant::now();
+        let (mut clean_up, mut sought) = (Instant::now(), Instant::now());
         while self.lifecycle.is_running() {
             self.lifecycle.awake().await;
             self.reading.with_store(&self.lifecycle).await;
-            let refused = self.scan().await;
+            let seeks = sought.elapsed() >= SEEK_INTERVAL;
+            if seeks {
+                sought = Instant::now();
+            }
+            let refused = self.scan(seeks).await;
             self.go_on(&refused, &mut failures, CLAIM_INTERVAL).await;
             if clean_up.elapsed() >= clean_up_interval {
                 clean_up = Instant::now();
@@ -173,17 +179,36 @@ impl Intake {
     }
 
     /// One look through the pending entries of all streams: our own that are not in hand, since a reply or an
-    /// acknowledgement was lost, and those that nobody has touched for the configured time. Returns the error of each stream
-    /// that has one, which stops none of the others.
-    async fn scan(&self) -> Vec<BrokerError> {
+    /// acknowledgement was lost, and those that nobody has touched for the configured time; with `seeks` also those that no list
+    /// has. Returns the error of each stream that has one, which stops none of the others.
+    async fn scan(&self, seeks: bool) -> Vec<BrokerError> {
         let mut errors = Vec::new();
         for stream in &self.broker.settings().names {
-            errors.extend(self.scan_stream(stream).await.err());
+            errors.extend(self.scan_stream(stream, seeks).await.err());
         }
         errors
     }
 
-    async fn scan_stream(&self, stream: &str) -> Result<(), BrokerError> {
+    async fn scan_stream(&self, stream: &str, seeks: bool) -> Result<(), BrokerError> {
+        let mut sought = Sought::default();
+        while seeks && !sought.is_done && self.lifecycle.is_running() {
+            let orphaned = self.broker.adopt(stream, &mut sought, PAGE as u64).await?;
+            if orphaned > 0 {
+                self.metrics.entries_orphaned(stream, orphaned);
+                tracing::warn!(
+                    queue = %stream,
+                    entries = orphaned,
+                    "entries were neither unread nor pending: somebody else acknowledged them or moved the group; they are run"
+                );
+            }
+            if !sought.is_done {
+                self.claim_pending(stream).await?;
+            }
+        }
+        self.claim_pending(stream).await
+    }
+
+    async fn claim_pending(&self, stream: &str) -> Result<(), BrokerError> {
         for ours in [true, false] {
             let mut after = None;
             while self.lifecycle.is_running() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Hand;
 use crate::batch::{Engine, Fate, Settled, Step};
 use crate::domain::Domain;
-use crate::job::{DeadCode, EntryId};
+use crate::job::{DeadCode, EntryId, age_ms};
 use crate::metrics::EndedJob;
 use crate::spans::{JobSpan, Spans};
 use crate::stream::{BrokerError, DeadLetter, Postponed, Reply};
@@ -152,7 +152,7 @@ fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>], moved: &HashSet<
             }
             continue;
         }
-        let age = Duration::from_millis(now_ms.saturating_sub(job.entry.ms));
+        let age = age_ms(job.entry.ms, now_ms).map(Duration::from_millis);
         let attempts = planned.tries + 1;
         ended.push(EndedJob { queue, job_type: job.job_type, outcome: *label, age, attempts, bytes: job.bytes });
         if told.reason.as_deref() == Some(crate::batch::ID_REUSED) {

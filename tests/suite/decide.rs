@@ -4,7 +4,7 @@ use foldhash::{HashMap, HashSet};
 use lockkeeper::batch::{Known, Verdict, decide};
 use lockkeeper::domain::shop::{Shop, State};
 use lockkeeper::domain::{AggregateId, Domain};
-use lockkeeper::job::{self, Entry, EntryId, Job};
+use lockkeeper::job::{self, Entry, EntryId, Job, Lineage};
 use lockkeeper::plan::Planned;
 use lockkeeper::store::StoredReceipt;
 
@@ -14,7 +14,13 @@ fn planned(job_type: &str, key: &str, data: &str, aggregates: &[&AggregateId], t
     let fields = [("type", job_type), ("key", key), ("data", data)];
     let fields = fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).to_vec();
     let job = job::decode::<Shop>(
-        &Entry { stream: "jobs".into(), id: EntryId { ms: turn, seq: 0 }, fields, deliveries: None },
+        &Entry {
+            stream: "jobs".into(),
+            id: EntryId { ms: turn, seq: 0 },
+            fields,
+            deliveries: None,
+            lineage: Lineage::default(),
+        },
         1000,
     );
     let aggregates = aggregates.iter().map(|&aggregate| aggregate.clone()).collect();

@@ -14,7 +14,7 @@ use lockkeeper::batch::{
     self, BrokerClock, Cache, Deciding, Ended, Engine, Forecast, Incidents, Keyring, Newest, Progress, Trust,
 };
 use lockkeeper::domain::{AggregateId, Domain};
-use lockkeeper::job::{self, Entry, EntryId, Job, JobId};
+use lockkeeper::job::{self, Entry, EntryId, Job, JobId, Lineage};
 use lockkeeper::lock::{NodeAddress, Redlock, Settings};
 use lockkeeper::metrics::Metrics;
 use lockkeeper::plan::{Batch, BatchId, Planned};
@@ -94,7 +94,7 @@ fn planned(job_type: &str, key: &str, data: &str, turn: u64) -> Planned<Job<Coun
     let fields = [("type", job_type), ("key", key), ("data", data)];
     let fields = fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).to_vec();
     let id = EntryId { ms: turn, seq: u64::from(uuid::Uuid::new_v4().as_fields().0) };
-    planned_entry(&Entry { stream: "jobs".into(), id, fields, deliveries: None }, turn)
+    planned_entry(&Entry { stream: "jobs".into(), id, fields, deliveries: None, lineage: Lineage::default() }, turn)
 }
 
 fn planned_entry(entry: &Entry, turn: u64) -> Planned<Job<Counter>> {

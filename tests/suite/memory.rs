@@ -80,7 +80,7 @@ async fn large_entries_of_a_dead_consumer_leave_no_memory_behind() {
 #[tokio::test]
 async fn large_jobs_that_wait_are_not_fetched_to_be_counted() {
     let (world, _broker) = world_of_its_own().await;
-    let far = "redis.call('ZADD', KEYS[1], '9e14', cmsgpack.pack({'id', 'far', 'data', string.rep('x', 67108864)})) \
+    let far = "redis.call('ZADD', KEYS[1], '9e13', cmsgpack.pack({'id', 'far', 'data', string.rep('x', 67108864)})) \
         redis.call('XADD', KEYS[2], '*', 'id', 'dead', 'data', string.rep('x', 67108864)) return 0";
     let (schedule, dead) = (format!("{}:scheduled", world.stream), format!("{}:dead", world.stream));
     world.redis_do::<u64>(&["EVAL", far, "2", &schedule, &dead]).await;

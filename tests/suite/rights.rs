@@ -54,9 +54,9 @@ const COMMANDS: &[&str] = &[
     "xrevrange",
     "zadd",
     "zcard",
-    "zrange",
     "zrangebyscore",
     "zrem",
+    "zrevrangebyscore",
     "zscan",
 ];
 
@@ -75,7 +75,8 @@ fn commands_but(left_out: &str) -> Vec<String> {
 }
 
 fn keys_but(stream: &str, left_out: &str) -> Vec<String> {
-    let sides = ["", ":dead", ":scheduled", ":finished", ":retention"].map(|side| format!("{stream}{side}"));
+    let sides =
+        ["", ":dead", ":scheduled", ":finished", ":lineage", ":retention"].map(|side| format!("{stream}{side}"));
     let keys = sides.into_iter().chain(["reply:*".to_owned()]);
     keys.filter(|key| key != left_out).map(|key| format!("~{key}")).collect()
 }
