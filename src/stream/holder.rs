@@ -200,9 +200,10 @@ struct Task {
 
 impl Task {
     async fn run(mut self, mut current: Generation) {
+        let mut retires = false;
         loop {
             let next = current.number + 1;
-            current = match self.mind(&current).await {
+            current = match self.mind(&current, std::mem::take(&mut retires)).await {
                 Turn::Dismissed => return,
                 Turn::Ended(why) => {
                     tracing::warn!(error = %why, "the connection to the broker is of no use and is replaced");
@@ -220,21 +221,26 @@ impl Task {
                         }
                         fresh
                     }
-                    // The present one is as good as it was.
-                    Err(_) => continue,
+                    // The present one is as good as it was, until the next attempt.
+                    Err(_) => {
+                        retires = true;
+                        continue;
+                    }
                 },
             };
             self.stage.send_replace(Stage::Up(current.clone()));
         }
     }
 
-    /// Looks after a generation until something is to be done about it.
-    async fn mind(&mut self, generation: &Generation) -> Turn {
+    /// Looks after a generation until something is to be done about it; one that `retires` does so after a pause.
+    async fn mind(&mut self, generation: &Generation, retires: bool) -> Turn {
         let look = watch_over(generation.connection.clone(), generation.heard.subscribe());
-        tokio::pin!(look);
+        let retirement = tokio::time::sleep(LONGEST_PAUSE);
+        tokio::pin!(look, retirement);
         loop {
             tokio::select! {
                 why = &mut look => return Turn::Ended(why),
+                () = &mut retirement, if retires => return Turn::Retired,
                 order = self.orders.recv() => match order {
                     None => return Turn::Dismissed,
                     Some(Order::End(number, why)) if number == generation.number => return Turn::Ended(why),

@@ -115,11 +115,12 @@ fn asks(settings: &Settings, consumer: &str, retains: bool) -> (Vec<&'static Scr
         of_scripts(&mut asks, stream, &settings.group, consumer);
     }
     asks.refused("XADD", NOBODYS_REPLY, &[KEY, NO_ENTRY, "id", ""]);
+    // Of a stream with entries it brings the first and the last, which may be large.
+    asks.harmless("XINFO STREAM", NOBODYS_REPLY, &[KEY]);
     asks.script("the script that replies", &settle::REPLY, &[NOBODYS_REPLY], &[WRONG, "", "", "", "", "", ""]);
     if let Some(first) = settings.names.first().filter(|_| retains) {
         asks.refused("SET", &retention(first), &[KEY, consumer, "PX", "0"]);
         asks.harmless("SCAN", "", &["0", "MATCH", NOBODYS_REPLY, "COUNT", "1", "TYPE", "stream"]);
-        asks.harmless("XINFO STREAM", NOBODYS_REPLY, &[KEY]);
         asks.harmless("UNLINK", NOBODYS_REPLY, &[KEY]);
         asks.script("the script that deletes replies", &replies::DELETE_STALE, &[NOBODYS_REPLY], &["0", "0"]);
     }
@@ -162,7 +163,6 @@ fn of_entries(asks: &mut Asks, stream: &str, group: &str, consumer: &str) {
     asks.refused("XADD", stream, &[KEY, NO_ENTRY, "id", ""]);
     asks.harmless("XRANGE", stream, &[KEY, NO_ENTRY, NO_ENTRY]);
     asks.harmless("XLEN", stream, &[KEY]);
-    asks.harmless("XINFO STREAM", stream, &[KEY]);
     asks.harmless("XINFO GROUPS", stream, &[KEY]);
     asks.harmless("XINFO CONSUMERS", stream, &[KEY, group]);
     asks.harmless("EXISTS", stream, &[KEY]);

@@ -4,7 +4,9 @@
 //! an idle process may not do so for hours: three entries of 64 MiB were held for ever.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -15,8 +17,8 @@ use super::Hand;
 const ROUNDS: usize = 8;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a thread is kept, so that each of them gets a task of its own.
-const KEPT: Duration = Duration::from_millis(2);
+/// How long a thread is kept at most until every other one has come too, so that each of them gets a task of its own.
+const KEPT: Duration = Duration::from_millis(100);
 
 /// Gives back what large entries took, for as long as it is polled.
 pub(super) async fn ebb(hand: &Hand) {
@@ -25,9 +27,17 @@ pub(super) async fn ebb(hand: &Hand) {
         for _ in 0..ROUNDS {
             tokio::time::sleep(PAUSE).await;
             let threads = Handle::current().metrics().num_workers();
-            let each = (0..threads).map(|_| async {
-                allocate();
-                std::thread::sleep(KEPT);
+            let come = Arc::new(AtomicUsize::new(0));
+            let each = (0..threads).map(|_| {
+                let come = come.clone();
+                async move {
+                    allocate();
+                    come.fetch_add(1, Ordering::Relaxed);
+                    let until = Instant::now() + KEPT;
+                    while come.load(Ordering::Relaxed) < threads && Instant::now() < until {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
             });
             each.collect::<JoinSet<()>>().join_all().await;
         }
