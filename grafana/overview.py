@@ -220,14 +220,17 @@ QUEUE = [
     graph("Since the last read", "s",
           "Time since each daemon last read its streams. Red: its reader is stuck, paused or cannot reach the broker.",
           [(f"time() - {most('lockkeeper_queue_last_poll_timestamp_seconds', by=('instance',))}", "{{instance}}")], w=5, red=60),
-    graph("Lag is known", "bool_yes_no",
-          "No: the broker cannot tell the lag (an unread entry was deleted), so trust the oldest age. It never recovers by "
-          "itself; the age does not need it.",
-          [(f"min by (queue) ({pick('lockkeeper_queue_lag_known')})", "{{queue}}")], w=4),
+    graph("Lag and age are known", "bool_yes_no",
+          "lag, no: the broker cannot tell the lag (an unread entry was deleted), so trust the oldest age. It never recovers by "
+          "itself; the age does not need it. age, no: a producer sets ids that are no times, so trust the lag.",
+          [(f"min by (queue) ({pick('lockkeeper_queue_lag_known')})", "lag {{queue}}"),
+           (f"min by (queue) ({pick('lockkeeper_queue_oldest_age_known')})", "age {{queue}}")], w=4),
     graph("Lost and recreated", "cps",
           "Should be 0. trimmed, deleted: jobs were lost, see 'Lost jobs'. groups: somebody deleted a stream or its group; it "
-          "was created again at 0.",
+          "was created again at 0. orphaned: entries that were neither unread nor pending, so somebody else acknowledges or moves "
+          "the group; they are run.",
           [(rate("lockkeeper_queue_entries_lost_total"), "trimmed"), (rate("lockkeeper_claim_deleted_total"), "deleted"),
+           (rate("lockkeeper_queue_entries_orphaned_total"), "orphaned"),
            (rate("lockkeeper_queue_groups_recreated_total"), "groups")], w=5),
     graph("Entry size", "bytes", "Size of a job's entry. Large ones fill the hand by weight, so fewer are read at a time.",
           [(quantile("0.5", "lockkeeper_job_payload_bytes"), "p50"),

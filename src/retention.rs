@@ -125,7 +125,7 @@ pub async fn floor(broker: &Broker, streams: &config::Stream) -> Result<Floor, B
     }
     let now_ms = broker.time_ms().await?;
     for stream in &streams.names {
-        let ahead = broker.due(stream).await?.map_or(0, |(_, last)| last.saturating_sub(now_ms));
+        let ahead = broker.furthest_due(stream).await?.map_or(0, |due| due.saturating_sub(now_ms));
         // In whole seconds, rounded up, since it is printed.
         let ahead = Duration::from_secs(ahead.div_ceil(1000));
         if ahead > floor.age {

@@ -225,7 +225,7 @@ fn of_scripts(asks: &mut Asks, stream: &str, group: &str, consumer: &str) {
     asks.script("the script that requeues", &letters::REQUEUE, &[dead, stream], &[NO_ENTRY]);
     asks.script("the script that lists the schedule", &schedule::IN_ORDER, &[schedule], &["+inf", "0", "0", "1"]);
     asks.script("the script that scans the schedule", &schedule::ALL, &[schedule], &["0", "1", "1", "0"]);
-    asks.script("the script that finds when jobs are due", &schedule::DUE, &[schedule], &["0"]);
+    asks.script("the script that finds when jobs are due", &schedule::DUE, &[schedule], &["0", "0"]);
 }
 
 /// Uses what a server that has only some of Lua may lack.

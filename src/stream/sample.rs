@@ -49,7 +49,7 @@ impl Broker {
         pipeline.cmd("XPENDING").arg(stream).arg(&self.settings.group);
         let (length, dead_letters, scheduled, time, groups, pending): Answers =
             pipeline.query_async(&mut self.connection()).await?;
-        let due = self.due(stream).await?;
+        let first_due = self.due(stream, false).await?;
         let now_ms = time.0 * 1000 + time.1 / 1000;
         let age_of = |id: &str| age_ms(id.parse::<EntryId>().ok()?.ms, now_ms);
         let ours =
@@ -69,7 +69,7 @@ impl Broker {
             scheduled,
             undelivered_age_ms,
             pending_age_ms: pending.1.map_or(Some(0), |id| age_of(&id)),
-            overdue_ms: due.map_or(0, |(first, _)| now_ms.saturating_sub(first)),
+            overdue_ms: first_due.map_or(0, |due| now_ms.saturating_sub(due)),
         })
     }
 

@@ -136,14 +136,15 @@ pub(super) static ALL: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
-/// When the first and the last job are due, without the jobs; of those that can be. KEYS: schedule. ARGV: the last moment that
-/// can be meant.
+/// When the first or the last job is due, without the job; of those that ever can be. KEYS: schedule. ARGV: the last moment that can
+/// be meant, and 1 for the last job.
 pub(super) static DUE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local first = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, 1)
-        local last = redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[1], '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
-        return {first[2] or false, last[2] or false}",
+        if ARGV[2] == '1' then
+            return redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[1], '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+        end
+        return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, 1)[2]",
     )
 });
 
@@ -238,11 +239,16 @@ impl Broker {
         Ok(command.query_async::<u64>(&mut self.connection()).await? == 1)
     }
 
-    /// When the first and the last job of the schedule are due, Unix milliseconds.
-    pub async fn due(&self, stream: &str) -> Result<Option<(u64, u64)>, BrokerError> {
-        let call = DUE.key(scheduled(stream)).arg(LATEST_MS).invoke_async(&mut self.connection()).await;
-        let due: (Option<f64>, Option<f64>) = call?;
-        Ok(due.0.zip(due.1).map(|(first, last)| (first as u64, last as u64)))
+    /// When the last job of the schedule is due, Unix milliseconds.
+    pub async fn furthest_due(&self, stream: &str) -> Result<Option<u64>, BrokerError> {
+        self.due(stream, true).await
+    }
+
+    /// When the first job of the schedule is due, or the `last`; Unix milliseconds.
+    pub(super) async fn due(&self, stream: &str, last: bool) -> Result<Option<u64>, BrokerError> {
+        let mut call = DUE.key(scheduled(stream));
+        let due: Option<f64> = call.arg(LATEST_MS).arg(u8::from(last)).invoke_async(&mut self.connection()).await?;
+        Ok(due.map(|due| due as u64))
     }
 
     /// Moves an entry to the schedule.

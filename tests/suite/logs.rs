@@ -185,13 +185,15 @@ async fn a_flood_of_dead_jobs_leaves_a_few_lines_and_their_number() {
     let message = "a job went to the dead letters";
     let (told, most) = (said(&daemon, message).len() as u64, 10 + 1 + began.elapsed().as_secs());
     assert!((1..=most).contains(&told), "{told} lines, at most {most}");
-    let omitted = eventually("the log says what it left out", async || {
+    // A slow machine buries them over several of the throttle's seconds, each of which is told of.
+    let omitted = || said(&daemon, "lines like the next one were left out");
+    eventually("the log says how many it left out", async || {
         world.push_raw(&[(b"type", b"nonsense")]).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
-        said(&daemon, "lines like the next one were left out").first().cloned()
+        let omitted: u64 = omitted().iter().filter_map(|line| line["omitted"].as_u64()).sum();
+        (omitted >= 500 - most).then_some(())
     })
     .await;
-    assert!(omitted["omitted"].as_u64() >= Some(500 - most), "{omitted}");
 }
 
 #[tokio::test]

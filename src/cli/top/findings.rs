@@ -190,6 +190,19 @@ impl Found {
             );
             self.add(Severity::Critical, text);
         }
+        if let Some(orphaned) = queue.orphaned.filter(|orphaned| *orphaned > 0.0) {
+            let text = format!(
+                "{} entries of {name} were in no list and have been taken in: find who acknowledges, or moves the group",
+                count(orphaned)
+            );
+            self.add(Severity::Warning, text);
+        }
+        if queue.is_age_known == Some(false) {
+            let text = format!(
+                "the ids of entries of {name} are no times, so nobody knows how old they are: have them be `*`"
+            );
+            self.add(Severity::Warning, text);
+        }
         let old = queue.oldest_seconds.filter(|age| *age > OLD_SECONDS);
         if let Some(age) = old {
             let age = seconds(age);

@@ -161,6 +161,8 @@ impl Fleet<'_> {
             overdue_seconds: age("overdue"),
             dead_letters: gauge("lockkeeper_dead_letter_length"),
             lost: self.add(lost),
+            orphaned: self.add(|daemon| daemon.gauge("lockkeeper_queue_entries_orphaned_total", &labels)),
+            is_age_known: gauge("lockkeeper_queue_oldest_age_known").map(|known| known > 0.0),
             name,
         }
     }

@@ -35,6 +35,8 @@ lockkeeper_queue_oldest_age_seconds{queue="jobs",state="pending"} 1.5
 lockkeeper_queue_oldest_age_seconds{queue="jobs",state="overdue"} 0
 lockkeeper_dead_letter_length{queue="jobs"} 0
 lockkeeper_queue_entries_lost_total{queue="jobs"} 0
+lockkeeper_queue_entries_orphaned_total{queue="jobs"} 0
+lockkeeper_queue_oldest_age_known{queue="jobs"} 1
 lockkeeper_claim_deleted_total{queue="jobs"} 0
 lockkeeper_lock_node_up{node="redis1"} 1
 lockkeeper_lock_node_up{node="redis2"} 1
@@ -167,7 +169,19 @@ fn each_finding_says_what_is_wrong_and_what_to_do() {
     const COMMIT: &str = r#"lockkeeper_stalled_seconds{step="commit"}"#;
     const ACKNOWLEDGE: &str = r#"lockkeeper_stalled_seconds{step="acknowledge"}"#;
     const LOST: &str = r#"lockkeeper_queue_entries_lost_total{queue="jobs"}"#;
-    let cases: [(Changes<'_>, Severity, &str); 15] = [
+    const ORPHANED: &str = r#"lockkeeper_queue_entries_orphaned_total{queue="jobs"}"#;
+    const AGE_KNOWN: &str = r#"lockkeeper_queue_oldest_age_known{queue="jobs"}"#;
+    let cases: [(Changes<'_>, Severity, &str); 17] = [
+        (
+            &[(ORPHANED, "3")],
+            Warning,
+            "3 entries of jobs were in no list and have been taken in: find who acknowledges, or moves the group",
+        ),
+        (
+            &[(AGE_KNOWN, "0")],
+            Warning,
+            "the ids of entries of jobs are no times, so nobody knows how old they are: have them be `*`",
+        ),
         (&[(NODE2, "0")], Warning, "lock node redis2 is down: start it; 2 of 3 grant"),
         (
             &[(NODE2, "0"), (NODE3, "0")],

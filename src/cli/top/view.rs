@@ -69,6 +69,10 @@ pub struct Queue {
     pub dead_letters: Option<f64>,
     /// Entries that vanished before they were run, since the daemons began.
     pub lost: Option<f64>,
+    /// Entries that were found neither unread nor pending, since the daemons began.
+    pub orphaned: Option<f64>,
+    /// Whether the ids of its oldest entries are times.
+    pub is_age_known: Option<bool>,
 }
 
 /// The lock nodes. Rates are per second and count aggregates.
