@@ -36,7 +36,7 @@ pub async fn sequence_wrong(site: &mut Site) {
 pub async fn key_refused(site: &mut Site) {
     site.under_load().await;
     let stream = site.world.stream.clone();
-    let names = ["", ":dead", ":scheduled", ":retention", ":origin"].map(|suffix| format!("~{stream}{suffix}"));
+    let names = ["", ":dead", ":scheduled", ":retention", ":lineage"].map(|suffix| format!("~{stream}{suffix}"));
     let rule: Vec<&str> =
         ["ACL", "SETUSER", "app", "resetkeys"].into_iter().chain(names.iter().map(String::as_str)).collect();
     site.world.redis_do::<()>(&rule).await;

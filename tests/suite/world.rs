@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use lockkeeper::dev::servers::{Options, Process, Servers, free_port};
+use lockkeeper::dev::servers::{DatabaseServer, Options, Process, Servers, free_port};
 use lockkeeper::job::JobId;
 use lockkeeper::store::{Recorded, Store, StoredReceipt};
 use redis::aio::MultiplexedConnection;
@@ -80,6 +80,23 @@ impl World {
             None => lockkeeper::dev::servers::Folder::temporary().expect("a temporary folder"),
         };
         Self::on(&shared.mysql, &shared.redis, shared.lock_nodes.clone(), folder).await
+    }
+
+    /// Surroundings on a database server of their own, started with these arguments. Daemons log in as `app`, an account that has
+    /// every right to the database and none to the server.
+    pub async fn with_database(arguments: &[&str]) -> (Self, DatabaseServer) {
+        let shared = shared();
+        let folder = lockkeeper::dev::servers::Folder::temporary().expect("a temporary folder");
+        let server = DatabaseServer::start_with(&folder, "own", arguments).await.expect("a database server of its own");
+        let mut world = Self::on(&server.url(""), &shared.redis, shared.lock_nodes.clone(), folder).await;
+        let name = world.database.rsplit('/').next().expect("a database").to_owned();
+        let account = format!(
+            "CREATE USER 'app'@'127.0.0.1' IDENTIFIED BY 'first'; GRANT ALL ON `{name}`.* TO 'app'@'127.0.0.1'; COMMIT"
+        );
+        let mut root = MySqlConnection::connect(&server.url("")).await.expect("the database server answers");
+        sqlx::raw_sql(&account).execute(&mut root).await.expect("an account");
+        world.database = world.database.replace("root@", "app:first@");
+        (world, server)
     }
 
     /// Surroundings with an empty, migrated database, on these servers. Daemons write their logs into `folder`.
