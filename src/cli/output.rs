@@ -39,7 +39,7 @@ pub fn line(text: impl Display) -> Result<(), Unwritten> {
     lines([text])
 }
 
-/// Prints lines like [`line`], with few calls of the system however many there are.
+/// Prints lines like [`line()`], with few calls of the system however many there are.
 pub fn lines(texts: impl IntoIterator<Item = impl Display>) -> Result<(), Unwritten> {
     write_lines(io::stdout().lock(), texts)
 }
