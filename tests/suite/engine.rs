@@ -3,6 +3,7 @@
 
 mod counter;
 mod leases;
+mod models;
 mod starts;
 mod succession;
 
