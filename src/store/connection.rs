@@ -13,7 +13,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection as _, Either, Executor, MySql, MySqlConnection, Row};
 
 use super::error::is_broken;
-use super::part::Part;
+use super::part::{self, Part};
+use super::session::ONE_BY_ONE;
 use super::{LOCK_WAIT_SECONDS, Outage, StoreError, column};
 
 /// How long a connection may take to say that it is alive.
@@ -69,10 +70,16 @@ impl Standing {
     /// to do for the session `id`.
     async fn is_lost(&self, id: u64, bytes: usize) {
         tokio::time::sleep(SLOW + Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND)).await;
-        while !self.is_idle(id).await {
+        loop {
+            if self.is_idle(id).await {
+                tokio::time::sleep(ON_ITS_WAY).await;
+                // Between two statements it has nothing to do either.
+                if self.is_idle(id).await {
+                    return;
+                }
+            }
             tokio::time::sleep(ALIVE_WITHIN).await;
         }
-        tokio::time::sleep(ON_ITS_WAY).await;
     }
 }
 
@@ -86,6 +93,8 @@ pub struct Connection {
     id: u64,
     /// Whether the server can be written to.
     pub(super) is_writable: bool,
+    /// Whether each statement of a packet has to be sent by itself ([`super::session`]).
+    one_by_one: bool,
 }
 
 /// A connection out of the pool. Once it has been used it is closed unless it is given back, so that nobody ever has one
@@ -134,14 +143,15 @@ impl Connection {
         standing: Arc<Standing>,
     ) -> Result<Self, StoreError> {
         let mut lent = Lent { connection: Some(inner), is_used: false };
-        let question = "SELECT CONNECTION_ID(), @@global.read_only, @@global.innodb_read_only";
-        let asked = tokio::time::timeout(ALIVE_WITHIN.min(limit), lent.get()?.fetch_one(question)).await;
+        let question = format!("SELECT CONNECTION_ID(), @@global.read_only, @@global.innodb_read_only, {ONE_BY_ONE}");
+        let asked = tokio::time::timeout(ALIVE_WITHIN.min(limit), lent.get()?.fetch_one(question.as_str())).await;
         let row = asked
             .map_err(|_| StoreError::Unavailable(Outage::Timeout, format!("no answer within {ALIVE_WITHIN:?}")))?
             .map_err(|error| StoreError::classify(error, false, Part::Frame))?;
         let is_writable = column::<i64>(&row, 1)? == 0 && column::<i64>(&row, 2)? == 0;
+        let one_by_one = column::<i64>(&row, 3)? != 0;
         lent.is_used = false;
-        Ok(Self { lent, limit, standing, id: column(&row, 0)?, is_writable })
+        Ok(Self { lent, limit, standing, id: column(&row, 0)?, is_writable, one_by_one })
     }
 
     /// Waits for `work`, which is the answer to a packet of so many bytes.
@@ -160,31 +170,37 @@ impl Connection {
 
     /// Sends `statements` as one packet and collects the rows. When the answer does not come, the connection is closed, never
     /// reused: what it was doing may still happen, so for a commit the outcome is unknown. `seen` gets each row as it
-    /// comes. When a statement fails, `part` says what it was part of, by how many came before it.
+    /// comes. When a statement fails, `part_of` says what it was part of, by how many came before it.
     pub(super) async fn rows(
         mut self,
         statements: &str,
         committing: bool,
-        part: impl Fn(usize) -> Part,
+        part_of: impl Fn(usize) -> Part,
         mut seen: impl FnMut(&MySqlRow) + Send,
     ) -> Result<Vec<MySqlRow>, StoreError> {
         let (standing, terms) = (self.standing.clone(), (self.id, statements.len(), self.limit));
         let (mut rows, mut done) = (Vec::new(), 0);
-        let mut answers = self.lent.get()?.fetch_many(statements);
+        let packets: Vec<&str> = match self.one_by_one {
+            true => part::statements(statements).map(|(_, statement)| statement).collect(),
+            false => vec![statements],
+        };
+        let connection = self.lent.get()?;
         let collected = async {
-            while let Some(answer) = answers.try_next().await? {
-                match answer {
-                    Either::Left(_) => done += 1,
-                    Either::Right(row) => {
-                        seen(&row);
-                        rows.push(row);
+            for packet in packets {
+                let mut answers = connection.fetch_many(packet);
+                while let Some(answer) = answers.try_next().await? {
+                    match answer {
+                        Either::Left(_) => done += 1,
+                        Either::Right(row) => {
+                            seen(&row);
+                            rows.push(row);
+                        }
                     }
                 }
             }
             Ok(())
         };
         let answered = Self::answer(&standing, terms, collected).await;
-        drop(answers);
         match answered {
             Ok(()) => {
                 self.lent.give_back();
@@ -192,7 +208,7 @@ impl Connection {
             }
             Err(Unanswered::Failed(error)) => {
                 let is_lost = is_broken(&error);
-                let error = StoreError::classify(error, committing, part(done));
+                let error = StoreError::classify(error, committing, part_of(done));
                 if is_lost || leads_astray(&error) {
                     standing.distrust();
                 } else if !committing || self.clean_up().await {

@@ -23,10 +23,10 @@ impl Part {
     /// The part of a batch's packet whose statement failed when `done` statements had succeeded. The statements of the sequence
     /// row begin at the byte `sequence`.
     pub fn of(packet: &str, sequence: usize, done: usize) -> Self {
-        let Some(statement) = start_of(packet, done).map(|start| packet[start..].trim_start()) else {
+        let Some((begins, statement)) = statements(packet).nth(done) else {
             return Self::Frame;
         };
-        if packet.len() - statement.len() < sequence {
+        if begins < sequence {
             return if done < OPENING { Self::Frame } else { Self::ReadModels };
         }
         let begins = |words: &str| statement.starts_with(words);
@@ -42,16 +42,25 @@ impl Part {
     }
 }
 
-/// Where the statement begins that has `number` statements before it.
-fn start_of(packet: &str, number: usize) -> Option<usize> {
-    let bytes = packet.as_bytes();
-    let (mut at, mut seen) = (0, 0);
-    while seen < number {
-        match bytes.get(at)? {
-            b';' => {
-                seen += 1;
-                at += 1;
-            }
+/// The statements of a packet, each with the byte at which it begins. What is only white space is none.
+pub(super) fn statements(packet: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let start = from;
+        let end = end_of(packet.as_bytes(), start);
+        from = (end + 1).min(packet.len());
+        let statement = packet.get(start..end)?;
+        let begins = start + (statement.len() - statement.trim_start().len());
+        (!statement.trim().is_empty()).then_some((begins, statement.trim()))
+    })
+}
+
+/// Where the statement ends that begins here.
+fn end_of(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b';' => return at,
             quote @ (b'\'' | b'"' | b'`') => at = after_quoted(bytes, at + 1, *quote),
             b'#' => at = after(bytes, at, b"\n"),
             b'-' if bytes[at..].starts_with(b"-- ") => at = after(bytes, at, b"\n"),
@@ -59,7 +68,7 @@ fn start_of(packet: &str, number: usize) -> Option<usize> {
             _ => at += 1,
         }
     }
-    Some(at)
+    bytes.len()
 }
 
 /// Behind the closing quote. A doubled one closes and opens again, which comes to the same.
@@ -111,7 +120,7 @@ mod tests {
             }
             let start = sql.len();
             sql.raw("COMMIT");
-            prop_assert_eq!(start_of(sql.as_str(), texts.len()), Some(start));
+            prop_assert_eq!(statements(sql.as_str()).last(), Some((start, "COMMIT")));
         }
     }
 }

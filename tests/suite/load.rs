@@ -18,7 +18,7 @@ const PRODUCERS: u64 = 8;
 const ORDERS: u64 = 6000;
 
 /// Registers the items, and returns the ids of the jobs that did.
-async fn stock_up(world: &World) -> HashSet<JobId> {
+pub async fn stock_up(world: &World) -> HashSet<JobId> {
     let mut pushed = HashSet::new();
     for item in 0..ITEMS {
         let (key, money) = (world.id(item), r#""supply_price":"10","vat":"1""#);
@@ -61,14 +61,14 @@ async fn produce(world: &World, mut redis: MultiplexedConnection, seed: u64, ord
     pushed
 }
 
-/// All producers at once; each with a connection of its own.
-async fn produce_all(world: &World) -> HashSet<JobId> {
+/// All producers at once, with so many orders in all; each with a connection of its own.
+pub async fn produce_all(world: &World, orders: u64) -> HashSet<JobId> {
     let seed: u64 = rand::random_range(0..1_000_000);
     eprintln!("seed {seed}");
     let client = redis::Client::open(world.broker.as_str()).expect("the broker's URL");
     let producers = (0..PRODUCERS).map(async |producer| {
         let redis = client.get_multiplexed_async_connection().await.expect("the broker answers");
-        produce(world, redis, seed + producer, ORDERS / PRODUCERS).await
+        produce(world, redis, seed + producer, orders / PRODUCERS).await
     });
     futures_util::future::join_all(producers).await.into_iter().flatten().collect()
 }
@@ -88,7 +88,7 @@ async fn two_daemons_sell_little_stock_to_many_buyers_and_the_audit_passes() {
     let mut pushed = stock_up(&world).await;
     let (mut one, mut two) = (world.daemon(&[]).await, world.daemon(&[]).await);
     world.drained().await;
-    pushed.extend(produce_all(&world).await);
+    pushed.extend(produce_all(&world, ORDERS).await);
     audited(&world, &pushed).await;
     for daemon in [&one, &two] {
         let series = format!(
@@ -123,7 +123,7 @@ async fn a_daemon_killed_twenty_times_under_load_loses_and_doubles_nothing() {
             daemon = world.daemon(&recover).await;
         }
     };
-    let (more, ()) = tokio::join!(produce_all(&world), kill);
+    let (more, ()) = tokio::join!(produce_all(&world, ORDERS), kill);
     pushed.extend(more);
     audited(&world, &pushed).await;
 }

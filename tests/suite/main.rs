@@ -8,6 +8,7 @@ mod decide;
 mod delivery;
 mod drain;
 mod engine;
+mod galera;
 mod hold;
 mod hostile;
 mod input;
