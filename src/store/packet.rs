@@ -190,9 +190,10 @@ impl Packet {
             }
             sql.raw(", 1, NULL)");
         }
-        // Without the row nothing may be committed, and no server takes NULL for a number of seconds.
-        sql.raw(" WHERE id = 1; SET SESSION innodb_lock_wait_timeout = IF(ROW_COUNT() = 1, ");
-        sql.number(HOLDER_WAIT_SECONDS).raw(", NULL)");
+        // Without the row nothing may be committed, and no server takes another word for how a COMMIT ends. (A number that is
+        // NULL would be taken for 0.)
+        sql.raw(" WHERE id = 1; SET SESSION completion_type = IF(ROW_COUNT() = 1, 'NO_CHAIN', 'no row')");
+        sql.raw(", innodb_lock_wait_timeout = ").number(HOLDER_WAIT_SECONDS);
         if base.is_none() {
             sql.raw(", @base = LAST_INSERT_ID() - ").number(self.count());
         }

@@ -63,6 +63,10 @@ async fn no_job_dies_of_a_sequence_that_goes_wrong_under_a_daemon() {
         })
         .await;
         assert!(since.elapsed() < Duration::from_secs(3), "told after {:?}", since.elapsed());
+        for job in &jobs {
+            let receipts = world.store.read(&[*job], &[], &[]).await.expect("the receipts").receipts;
+            assert!(receipts.is_empty(), "nothing is committed after {wrong}");
+        }
         repaired(&world).await;
         let mended = Instant::now();
         for job in jobs {
