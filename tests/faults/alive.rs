@@ -90,10 +90,11 @@ pub async fn broker_switched(site: &mut Site) {
         let jobs: Vec<Job> =
             (0..500).map(|_| Job::new("item.restock", &site.world.id("item0"), r#"{"quantity":1}"#)).collect();
         site.push(&jobs).await;
-        let wait = ["WAIT", "1", "30000"];
-        // The copy of all that was there before may be under way still.
-        eventually("the second broker has all", async || (site.world.redis_do::<u64>(&wait).await >= 1).then_some(()))
-            .await;
+        // The copy of all that was there before may be under way still. The masters before are replicas too.
+        let all = olds.len() as u64 + 1;
+        let wait = ["WAIT", &all.to_string(), "30000"];
+        let have = async || (site.world.redis_do::<u64>(&wait).await >= all).then_some(());
+        eventually("every replica has all", have).await;
         let mut promoted = redis::Client::open(successor.url())
             .expect("its URL")
             .get_multiplexed_async_connection()
