@@ -135,26 +135,37 @@ pub async fn floor(broker: &Broker, streams: &config::Stream) -> Result<Floor, B
     Ok(floor)
 }
 
-/// Drops the dead letters of all streams that are older than `age`.
+/// Drops the dead letters of all streams that are older than `age`. A stream whose letters are refused stops none of the others,
+/// and is the error in the end.
 pub async fn letters(broker: &Broker, age: Duration, pace: &Pace) -> Result<Tally, Stopped> {
     let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     let until_ms = Some(broker.time_ms().await?.saturating_sub(age_ms));
-    let mut total = Tally::default();
+    let (mut total, mut refused) = (Tally::default(), None);
     for stream in &broker.settings().names {
-        let mut pages = broker.letters(stream, Selection { until_ms, ..Selection::default() }).await?;
-        while let Some(page) = pages.next().await? {
-            let ids: Vec<_> = page.iter().map(|letter| letter.id).collect();
-            let seen = ids.len() as u64;
-            let deleted = if pace.dry_run {
-                seen
-            } else {
-                let dropped = broker.drop_letters(stream, &ids).await?;
-                dropped.into_iter().filter(|dropped| *dropped).count() as u64
-            };
-            let step = Tally { seen, deleted, held: 0 };
-            total.add(step);
-            pace.step(What::DeadLetters, step).await?;
+        match letters_of(broker, stream, Selection { until_ms, ..Selection::default() }, pace).await {
+            Ok(tally) => total.add(tally),
+            Err(Stopped::Broker(error)) if error.is_about_keys() => refused = refused.or(Some(error)),
+            Err(stopped) => return Err(stopped),
         }
+    }
+    refused.map_or(Ok(total), |error| Err(error.into()))
+}
+
+async fn letters_of(broker: &Broker, stream: &str, old: Selection, pace: &Pace) -> Result<Tally, Stopped> {
+    let mut total = Tally::default();
+    let mut pages = broker.letters(stream, old).await?;
+    while let Some(page) = pages.next().await? {
+        let ids: Vec<_> = page.iter().map(|letter| letter.id).collect();
+        let seen = ids.len() as u64;
+        let deleted = if pace.dry_run {
+            seen
+        } else {
+            let dropped = broker.drop_letters(stream, &ids).await?;
+            dropped.into_iter().filter(|dropped| *dropped).count() as u64
+        };
+        let step = Tally { seen, deleted, held: 0 };
+        total.add(step);
+        pace.step(What::DeadLetters, step).await?;
     }
     Ok(total)
 }

@@ -13,7 +13,7 @@ use crate::domain::Domain;
 use crate::http::{self, Endpoints};
 use crate::lifecycle::Phase;
 use crate::lock::NodeHealth;
-use crate::metrics::{Asked, NodeState, State};
+use crate::metrics::{Asked, NodeState, QueueSample, State};
 use crate::worker::Hand;
 
 /// Time between two samples.
@@ -69,7 +69,7 @@ impl<D: Domain> Sampler<D> {
         }
         for queue in &broker.settings().names {
             let sample = broker.sample(queue).await;
-            if sample.is_err() {
+            if !sample.as_ref().is_ok_and(QueueSample::is_whole) {
                 metrics.collect_failed(Asked::Queue);
             }
             metrics.queue(queue, &broker.settings().group, sample.ok());

@@ -23,26 +23,33 @@ impl Source {
     }
 }
 
-/// What the sampling loop saw of one stream.
+/// What the sampling loop saw of one stream; `None` is what the broker does not tell.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct QueueSample {
     /// Entries in the stream.
-    pub length: u64,
-    /// Entries not delivered yet; `None` when the broker cannot tell.
+    pub length: Option<u64>,
+    /// Entries not delivered yet.
     pub lag: Option<u64>,
     /// Entries delivered and not acknowledged.
-    pub pending: u64,
+    pub pending: Option<u64>,
     /// Entries in its dead letters.
-    pub dead_letters: u64,
+    pub dead_letters: Option<u64>,
     /// Jobs in its schedule.
-    pub scheduled: u64,
-    /// Age of the oldest entry that was not delivered, by the broker's clock; 0 when there is none, `None` when its id is no
+    pub scheduled: Option<u64>,
+    /// Age of the oldest entry that was not delivered, by the broker's clock; 0 when there is none, `None` also when its id is no
     /// time.
     pub undelivered_age_ms: Option<u64>,
     /// Age of the oldest entry that was delivered and not acknowledged; the same.
     pub pending_age_ms: Option<u64>,
     /// How long the first job of the schedule has been due; 0 when none is.
-    pub overdue_ms: u64,
+    pub overdue_ms: Option<u64>,
+}
+
+impl QueueSample {
+    /// Whether the broker told all that does not depend on what producers do.
+    pub fn is_whole(&self) -> bool {
+        [self.length, self.pending, self.dead_letters, self.scheduled, self.overdue_ms].iter().all(Option::is_some)
+    }
 }
 
 impl Metrics {
@@ -108,24 +115,22 @@ impl Metrics {
 
     /// What the broker says of one stream; nothing is known when it says nothing.
     pub fn queue(&self, queue: &str, group: &str, sample: Option<QueueSample>) {
+        let (sample, answered) = (sample.unwrap_or_default(), sample.is_some());
         let labels = [("queue", queue), ("group", group)];
-        let known = |value: fn(&QueueSample) -> u64| sample.as_ref().map_or(UNKNOWN, |sample| value(sample) as f64);
-        let age = |state, value: fn(&QueueSample) -> Option<u64>| {
-            let age = sample.as_ref().and_then(value).map_or(UNKNOWN, |age| age as f64 / 1000.0);
-            self.set(&QUEUE_OLDEST_AGE, [("queue", queue), ("state", state)], age);
-        };
-        self.set(&QUEUE_LENGTH, [("queue", queue)], known(|sample| sample.length));
-        self.set(&QUEUE_PENDING, labels, known(|sample| sample.pending));
-        self.set(&DEAD_LETTER_LENGTH, [("queue", queue)], known(|sample| sample.dead_letters));
-        self.set(&SCHEDULE_LENGTH, [("queue", queue)], known(|sample| sample.scheduled));
-        age("undelivered", |sample| sample.undelivered_age_ms);
-        age("pending", |sample| sample.pending_age_ms);
-        age("overdue", |sample| Some(sample.overdue_ms));
-        let ages = sample.as_ref().map(|sample| sample.undelivered_age_ms.and(sample.pending_age_ms).is_some());
-        self.set(&QUEUE_AGE_KNOWN, [("queue", queue)], ages.map_or(UNKNOWN, flag));
-        let lag = sample.and_then(|sample| sample.lag);
-        self.set(&QUEUE_LAG, labels, lag.map_or(UNKNOWN, |lag| lag as f64));
-        self.set(&QUEUE_LAG_KNOWN, labels, flag(lag.is_some()));
+        let known = |value: Option<u64>| value.map_or(UNKNOWN, |value| value as f64);
+        let age =
+            |state, value| self.set(&QUEUE_OLDEST_AGE, [("queue", queue), ("state", state)], known(value) / 1000.0);
+        self.set(&QUEUE_LENGTH, [("queue", queue)], known(sample.length));
+        self.set(&QUEUE_PENDING, labels, known(sample.pending));
+        self.set(&DEAD_LETTER_LENGTH, [("queue", queue)], known(sample.dead_letters));
+        self.set(&SCHEDULE_LENGTH, [("queue", queue)], known(sample.scheduled));
+        age("undelivered", sample.undelivered_age_ms);
+        age("pending", sample.pending_age_ms);
+        age("overdue", sample.overdue_ms);
+        let ages = sample.undelivered_age_ms.and(sample.pending_age_ms).is_some();
+        self.set(&QUEUE_AGE_KNOWN, [("queue", queue)], if sample.pending.is_some() { flag(ages) } else { UNKNOWN });
+        self.set(&QUEUE_LAG, labels, known(sample.lag));
+        self.set(&QUEUE_LAG_KNOWN, labels, flag(answered && sample.lag.is_some()));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading new entries, and parsing what the broker sends without trusting any of it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
@@ -18,11 +19,18 @@ pub struct Reader {
     connection: MultiplexedConnection,
     broker: Broker,
     generation: Generation,
+    /// The streams that could be read when one was refused, and since when.
+    readable: Option<(Vec<String>, Instant)>,
+    /// Why one was refused by the last read.
+    refusal: Option<BrokerError>,
 }
+
+/// How long a stream is left out that could not be read.
+const LEFT_OUT: Duration = Duration::from_secs(1);
 
 impl Reader {
     pub(super) fn new(connection: MultiplexedConnection, broker: Broker, generation: Generation) -> Self {
-        Self { connection, broker, generation }
+        Self { connection, broker, generation, readable: None, refusal: None }
     }
 
     /// Whether its generation is the present one. Else another reader is to be opened.
@@ -30,13 +38,56 @@ impl Reader {
         self.broker.holder.is_current(self.generation.number)
     }
 
-    /// Up to `count` new entries per stream, in stream order; empty when none came within the block time.
+    /// The error of a stream that the last read left out, which stops none of the others.
+    pub fn refusal(&mut self) -> Option<BrokerError> {
+        self.refusal.take()
+    }
+
+    /// Up to `count` new entries per stream, in stream order; empty when none came within the block time. A read is refused as a
+    /// whole when one of its streams is; then each is read by itself, and for a while only those that can be.
     pub async fn read(&mut self, count: usize) -> Result<Vec<Entry>, BrokerError> {
+        let all = self.broker.settings.names.clone();
+        let lately = self.readable.take_if(|(_, since)| since.elapsed() < LEFT_OUT);
+        let names = lately.as_ref().map_or(&all, |(names, _)| names);
+        let entries = self.ask(names, count, true).await;
+        self.readable = lately;
+        let entries = match entries {
+            Err(error) if all.len() > 1 && (error.is_about_keys() || error.is_group_gone()) => {
+                self.apart(&all, count, error).await?
+            }
+            entries => entries?,
+        };
+        self.broker.told_apart(entries).await
+    }
+
+    /// Reads each of the streams by itself, without waiting. Fails when none can be read, with the error of all.
+    async fn apart(&mut self, names: &[String], count: usize, error: BrokerError) -> Result<Vec<Entry>, BrokerError> {
+        let (mut brought, mut readable) = (Vec::new(), Vec::new());
+        for name in names {
+            match self.ask(std::slice::from_ref(name), count, false).await {
+                Ok(entries) => {
+                    brought.extend(entries);
+                    readable.push(name.clone());
+                }
+                Err(error) => self.refusal = self.refusal.take().or(Some(error)),
+            }
+        }
+        if readable.is_empty() {
+            return Err(error);
+        }
+        self.readable = Some((readable, Instant::now()));
+        Ok(brought)
+    }
+
+    async fn ask(&mut self, names: &[String], count: usize, waits: bool) -> Result<Vec<Entry>, BrokerError> {
         let settings = &self.broker.settings;
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(&settings.group).arg(&*self.broker.consumer).arg("COUNT").arg(count);
-        command.arg("BLOCK").arg(settings.block.as_millis() as u64).arg("STREAMS").arg(&settings.names);
-        for _ in &settings.names {
+        if waits {
+            command.arg("BLOCK").arg(settings.block.as_millis() as u64);
+        }
+        command.arg("STREAMS").arg(names);
+        for _ in names {
             command.arg(">");
         }
         let reply: Result<Value, _> = tokio::select! {
@@ -47,7 +98,7 @@ impl Reader {
         if let Err(error) = &reply {
             self.broker.holder.judge(self.generation.number, error);
         }
-        self.broker.told_apart(streams(reply?)).await
+        Ok(streams(reply?))
     }
 }
 

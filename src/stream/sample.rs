@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use redis::{FromRedisValue, Script, Value};
+use redis::{FromRedisValue, RedisError, RedisResult, Script, Value};
 use uuid::Uuid;
 
 use super::lineage::{OF_STREAM, lineage};
@@ -27,11 +27,20 @@ pub(super) static LOST: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
-/// Length, dead letters, schedule, clock, groups, pending entries.
-type Answers = (u64, u64, u64, (u64, u64), Vec<HashMap<String, Value>>, Pending);
-
 /// How many entries are pending, the first and the last of them, and whose they are.
 type Pending = (u64, Option<String>, Option<String>, Value);
+
+/// An answer among others. What is refused is unknown, and stops none of the others; all else is an error of all.
+fn known<T: FromRedisValue>(answer: Option<RedisResult<Value>>) -> Result<Option<T>, BrokerError> {
+    match answer {
+        Some(Ok(answer)) => Ok(Some(redis::from_redis_value(answer).map_err(RedisError::from)?)),
+        Some(Err(error)) => {
+            let error = BrokerError::from(error);
+            if error.is_about_keys() || error.is_group_gone() { Ok(None) } else { Err(error) }
+        }
+        None => Ok(None),
+    }
+}
 
 impl Broker {
     /// How many entries of `stream` have been trimmed or deleted unrun since anyone asked before. Each is told once.
@@ -41,35 +50,45 @@ impl Broker {
         Ok(call.invoke_async(&mut self.connection()).await?)
     }
 
-    /// Lengths, counts and ages of one stream, its schedule and its dead letters.
+    /// Lengths, counts and ages of one stream, its schedule and its dead letters; `None` is what the broker does not tell.
     pub async fn sample(&self, stream: &str) -> Result<QueueSample, BrokerError> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("XLEN").arg(stream).cmd("XLEN").arg(dead_letters(stream)).cmd("ZCARD").arg(scheduled(stream));
-        pipeline.cmd("TIME").cmd("XINFO").arg("GROUPS").arg(stream);
+        pipeline.cmd("TIME").cmd("XLEN").arg(stream).cmd("XLEN").arg(dead_letters(stream));
+        pipeline.cmd("ZCARD").arg(scheduled(stream)).cmd("XINFO").arg("GROUPS").arg(stream);
         pipeline.cmd("XPENDING").arg(stream).arg(&self.settings.group);
-        let (length, dead_letters, scheduled, time, groups, pending): Answers =
-            pipeline.query_async(&mut self.connection()).await?;
-        let first_due = self.due(stream, false).await?;
-        let now_ms = time.0 * 1000 + time.1 / 1000;
-        let age_of = |id: &str| age_ms(id.parse::<EntryId>().ok()?.ms, now_ms);
-        let ours =
-            groups.into_iter().find(|group| name(group) == Some(self.settings.group.clone())).unwrap_or_default();
-        // A nil lag means that the broker cannot tell, and nil does not convert to a number.
-        let lag = ours.get("lag").and_then(|lag| u64::from_redis_value(lag.clone()).ok());
-        let delivered = ours.get("last-delivered-id").and_then(|id| String::from_redis_value(id.clone()).ok());
-        let undelivered_age_ms = match delivered {
-            Some(delivered) => self.first_after(stream, &delivered).await?.map_or(Some(0), |id| age_of(&id)),
-            None => Some(0),
+        let answers: Vec<RedisResult<Value>> = pipeline.ignore_errors().query_async(&mut self.connection()).await?;
+        let mut answers = answers.into_iter();
+        let time: Option<(u64, u64)> = known(answers.next())?;
+        let (length, dead_letters, scheduled) =
+            (known(answers.next())?, known(answers.next())?, known(answers.next())?);
+        let groups: Option<Vec<HashMap<String, Value>>> = known(answers.next())?;
+        let pending: Option<Pending> = known(answers.next())?;
+        let first_due = match self.due(stream, false).await {
+            Err(error) if error.is_about_keys() => None,
+            due => Some(due?),
         };
+        let now_ms = time.map(|(seconds, micros)| seconds * 1000 + micros / 1000);
+        let age_of = |id: &str| age_ms(id.parse::<EntryId>().ok()?.ms, now_ms?);
+        let of_group = |group: &HashMap<String, Value>| name(group) == Some(self.settings.group.clone());
+        let ours = groups.map(|groups| groups.into_iter().find(of_group).unwrap_or_default());
+        let told = |field: &str| ours.as_ref().and_then(|ours| ours.get(field)).cloned();
+        // A nil lag means that the broker cannot tell, and nil does not convert to a number.
+        let lag = told("lag").and_then(|lag| u64::from_redis_value(lag).ok());
+        let undelivered_age_ms = match told("last-delivered-id").and_then(|id| String::from_redis_value(id).ok()) {
+            Some(delivered) => self.first_after(stream, &delivered).await?.map_or(Some(0), |id| age_of(&id)),
+            None => ours.as_ref().map(|_| 0),
+        };
+        let pending_age_ms =
+            pending.as_ref().and_then(|(_, first, ..)| first.as_ref().map_or(Some(0), |id| age_of(id)));
         Ok(QueueSample {
             length,
             lag,
-            pending: pending.0,
+            pending: pending.map(|(count, ..)| count),
             dead_letters,
             scheduled,
             undelivered_age_ms,
-            pending_age_ms: pending.1.map_or(Some(0), |id| age_of(&id)),
-            overdue_ms: first_due.map_or(0, |due| now_ms.saturating_sub(due)),
+            pending_age_ms,
+            overdue_ms: first_due.map(|due| due.map_or(0, |due| now_ms.unwrap_or(due).saturating_sub(due))),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Taking jobs in: new ones, and those of consumers that have gone quiet.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
@@ -10,10 +10,10 @@ use super::ebb::ebb;
 use super::reading::State;
 use super::{Hand, Reading, Room};
 use crate::batch::Incidents;
-use crate::job::{Entry, EntryId};
+use crate::job::Entry;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Metrics, Source};
-use crate::stream::{Broker, BrokerError, LARGE_ANSWER, Reader, Sought};
+use crate::stream::{Broker, BrokerError, LARGE_ANSWER, Reader};
 
 /// What the intake loops share.
 #[derive(Clone)]
@@ -36,14 +36,6 @@ pub struct Intake {
     pub read_count: usize,
 }
 
-/// Time between two looks for the entries of quiet consumers. Entries that a draining daemon hands back run within it.
-const CLAIM_INTERVAL: Duration = Duration::from_millis(300);
-/// Time between two looks for entries that no list has.
-const SEEK_INTERVAL: Duration = Duration::from_secs(1);
-/// Entries per page of a look through the pending ones.
-const PAGE: usize = 1000;
-/// The longest time between two looks for consumers of dead processes.
-const CLEAN_UP_INTERVAL: Duration = Duration::from_secs(60);
 /// Time between two looks at the schedule.
 const PROMOTE_INTERVAL: Duration = Duration::from_millis(100);
 /// Due jobs per step, bounded because a script stops the broker while it runs.
@@ -98,7 +90,12 @@ impl Intake {
             // COUNT is meant for each stream.
             match open.read(appetite.count(room.entries() / self.streams() as usize)).await {
                 Ok(read) => {
-                    failures = Failures::default();
+                    match open.refusal() {
+                        // Mended at once if it can be; else the streams that can be read wait for nothing.
+                        Some(error) if error.is_group_gone() => self.recover(&error, &mut failures).await,
+                        Some(error) => self.tell(&error),
+                        None => failures = Failures::default(),
+                    }
                     self.reading.set(State::Reads);
                     self.metrics.polled(unix_seconds());
                     appetite.fed(read.iter().map(Entry::bytes));
@@ -131,15 +128,10 @@ impl Intake {
         }
         self.sleep(self.broker.settings().block).await;
         for stream in &self.broker.settings().names {
-            let mut after = None;
-            while self.lifecycle.is_running() {
-                let page = self.broker.assigned(stream, after, PAGE).await?;
-                after = page.last().copied();
-                let last = page.len() < PAGE;
-                self.take_over(stream, self.hand.missing(stream, page)).await?;
-                if last {
-                    break;
-                }
+            match self.take_assigned(stream).await {
+                // The read will say the same, and stops none of the others either.
+                Err(error) if error.is_about_keys() || error.is_group_gone() => self.tell(&error),
+                taken => taken?,
             }
         }
         Ok(reader)
@@ -155,104 +147,6 @@ impl Intake {
             () = std::future::ready(()) => self.reading.set(State::Full),
         }
         room.await
-    }
-
-    /// Looks for entries that somebody has to take over, until the daemon drains.
-    async fn claim(self) {
-        let mut failures = Failures::default();
-        let clean_up_interval = self.broker.settings().claim_after.min(CLEAN_UP_INTERVAL);
-        let (mut clean_up, mut sought) = (Instant::now(), Instant::now());
-        while self.lifecycle.is_running() {
-            self.lifecycle.awake().await;
-            self.reading.with_store(&self.lifecycle).await;
-            let seeks = sought.elapsed() >= SEEK_INTERVAL;
-            if seeks {
-                sought = Instant::now();
-            }
-            let refused = self.scan(seeks).await;
-            self.go_on(&refused, &mut failures, CLAIM_INTERVAL).await;
-            if clean_up.elapsed() >= clean_up_interval {
-                clean_up = Instant::now();
-                self.clean_up().await;
-            }
-        }
-    }
-
-    /// One look through the pending entries of all streams: our own that are not in hand, since a reply or an
-    /// acknowledgement was lost, and those that nobody has touched for the configured time; with `seeks` also those that no list
-    /// has. Returns the error of each stream that has one, which stops none of the others.
-    async fn scan(&self, seeks: bool) -> Vec<BrokerError> {
-        let mut errors = Vec::new();
-        for stream in &self.broker.settings().names {
-            errors.extend(self.scan_stream(stream, seeks).await.err());
-        }
-        errors
-    }
-
-    async fn scan_stream(&self, stream: &str, seeks: bool) -> Result<(), BrokerError> {
-        let mut sought = Sought::default();
-        while seeks && !sought.is_done && self.lifecycle.is_running() {
-            let orphaned = self.broker.adopt(stream, &mut sought, PAGE as u64).await?;
-            if orphaned > 0 {
-                self.metrics.entries_orphaned(stream, orphaned);
-                tracing::warn!(
-                    queue = %stream,
-                    entries = orphaned,
-                    "entries were neither unread nor pending: somebody else acknowledged them or moved the group; they are run"
-                );
-            }
-            if !sought.is_done {
-                self.claim_pending(stream).await?;
-            }
-        }
-        self.claim_pending(stream).await
-    }
-
-    async fn claim_pending(&self, stream: &str) -> Result<(), BrokerError> {
-        for ours in [true, false] {
-            let mut after = None;
-            while self.lifecycle.is_running() {
-                let page = self.broker.pending(stream, ours, after, PAGE).await?;
-                after = page.last().copied();
-                let last = page.len() < PAGE;
-                self.take_over(stream, self.hand.missing(stream, page)).await?;
-                if last {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Claims these entries, as there is room for them.
-    async fn take_over(&self, stream: &str, mut ids: Vec<EntryId>) -> Result<(), BrokerError> {
-        while !ids.is_empty() {
-            let mut room = tokio::select! {
-                room = self.hand.room(1, self.read_count) => room,
-                () = self.lifecycle.reached(Phase::Draining) => return Ok(()),
-            };
-            let rest = ids.split_off(ids.len().min(room.entries()));
-            let claimed = self.broker.claim(stream, &ids).await?;
-            let rest = [claimed.left, rest].concat();
-            if claimed.lost > 0 {
-                self.metrics.claim_deleted(stream, claimed.lost);
-                tracing::error!(queue = %stream, lost = claimed.lost, "pending entries were deleted by somebody else");
-            }
-            self.accept(claimed.entries, &mut room, Source::Claimed);
-            ids = rest;
-        }
-        Ok(())
-    }
-
-    /// Removes the consumers of processes that are gone.
-    async fn clean_up(&self) {
-        for stream in &self.broker.settings().names {
-            match self.broker.remove_consumers(stream, false).await {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(queue = %stream, removed, "consumers of dead processes were removed"),
-                Err(error) => self.tell(&error),
-            }
-        }
     }
 
     /// Moves due jobs from the schedule to their stream, until the daemon drains.
@@ -274,7 +168,7 @@ impl Intake {
         }
     }
 
-    fn accept(&self, read: Vec<Entry>, room: &mut super::Room, source: Source) {
+    pub(super) fn accept(&self, read: Vec<Entry>, room: &mut super::Room, source: Source) {
         let fresh: Vec<Entry> = read.into_iter().filter(|entry| self.hand.take(entry, room)).collect();
         for of_stream in fresh.chunk_by(|one, next| one.stream == next.stream) {
             self.metrics.fetched(&of_stream[0].stream, source, of_stream.len() as u64);
@@ -303,7 +197,7 @@ impl Intake {
 
     /// Waits for the next round over all streams, of which some had an error: after `pause`, so that one stream does not hold
     /// up the others, but after ever longer when none of them could be looked at.
-    async fn go_on(&self, errors: &[BrokerError], failures: &mut Failures, pause: Duration) {
+    pub(super) async fn go_on(&self, errors: &[BrokerError], failures: &mut Failures, pause: Duration) {
         let all = errors.len() == self.broker.settings().names.len();
         let mendable = errors.iter().find(|error| error.is_group_gone());
         match mendable.or_else(|| errors.first().filter(|_| all)) {
@@ -337,7 +231,7 @@ impl Intake {
     }
 
     /// Logs a failure, once a second for each cause, whichever of the loops meets it.
-    fn tell(&self, error: &BrokerError) {
+    pub(super) fn tell(&self, error: &BrokerError) {
         if error.is_about_keys() {
             self.broker.doubt();
         }
@@ -374,7 +268,7 @@ pub async fn keep_alive(broker: Broker, hand: Hand, heartbeat: Duration, inciden
 
 /// Counts failures in a row.
 #[derive(Default)]
-struct Failures(u32);
+pub(super) struct Failures(u32);
 
 impl Failures {
     /// From 100 ms to 1.6 s, with jitter, so that a fleet does not come back at one moment.

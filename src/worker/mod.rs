@@ -1,6 +1,7 @@
 //! The loops: taking jobs in, running batches of them, telling the broker.
 
 mod appetite;
+mod claim;
 mod company;
 mod ebb;
 mod hand;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lockkeeper::dev::servers::{Folder, RedisServer};
 
 use crate::hold::consumer;
-use crate::world::{World, eventually, told};
+use crate::world::{World, eventually, lockkeeper, told};
 
 /// A world with a broker of its own, whose account `app` may use every key but those that begin with `reply:forbidden`.
 async fn world_with_an_account() -> (World, RedisServer) {
@@ -107,4 +107,60 @@ async fn letters_that_are_refused_hold_up_no_acknowledgement_and_no_other_stream
     world.redis_do::<()>(&["DEL", &dead]).await;
     world.drained().await;
     assert_eq!(world.entries(&dead).await.len(), 20, "each letter is written once the key is free");
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_read_or_counted_stops_none_of_the_others() {
+    let world = World::new().await;
+    let (bad, gone) = (format!("{}:bad", world.stream), format!("{}:gone", world.stream));
+    let names = format!("{bad},{gone},{}", world.stream);
+    let daemon = world.daemon(&[("LOCKKEEPER_STREAM_NAMES", &names)]).await;
+    let restock = async || {
+        let job = world.push("item.restock", &world.id("pen"), r#"{"quantity":1}"#).await;
+        assert!(told(&world.receipt(job).await).starts_with("rejected"));
+    };
+    restock().await;
+    world.redis_do::<u64>(&["DEL", &bad, &gone]).await;
+    world.redis_do::<()>(&["SET", &bad, "no stream"]).await;
+    world.redis_do::<()>(&["SET", &format!("{}:scheduled", world.stream), "no schedule"]).await;
+    for _ in 0..3 {
+        restock().await;
+    }
+    world.drained().await;
+    eventually("/readyz names the key", async || {
+        let (status, text) = daemon.get("/readyz").await?;
+        (status == 503 && text.contains(&bad)).then_some(())
+    })
+    .await;
+    // The one that can be mended is, beside the one that cannot.
+    let groups = async || {
+        let mut command = redis::cmd("XINFO");
+        let groups: Vec<redis::Value> =
+            command.arg("GROUPS").arg(&gone).query_async(&mut world.redis.clone()).await.ok()?;
+        (groups.len() == 1).then_some(())
+    };
+    eventually("the group that was gone is there again", groups).await;
+    let length = |stream: &str| format!(r#"lockkeeper_queue_length{{queue="{stream}"}}"#);
+    eventually("what can be told is told, and nothing else", async || {
+        let (known, unknown) = (daemon.metric(&length(&world.stream)).await, daemon.metric(&length(&bad)).await);
+        let schedule = format!(r#"lockkeeper_schedule_length{{queue="{}"}}"#, world.stream);
+        (known == Some(0.0) && unknown.is_none() && daemon.metric(&schedule).await.is_none()).then_some(())
+    })
+    .await;
+    world.redis_do::<u64>(&["DEL", &bad, &format!("{}:scheduled", world.stream)]).await;
+    eventually("/readyz is well again", async || daemon.get("/readyz").await.filter(|(status, _)| *status == 200))
+        .await;
+}
+
+#[tokio::test]
+async fn old_letters_go_beside_those_that_are_refused_and_the_refusal_is_told() {
+    let world = World::new().await;
+    let (bad, good) = (format!("{}:bad", world.stream), format!("{}:dead", world.stream));
+    world.redis_do::<()>(&["SET", &format!("{bad}:dead"), "no stream"]).await;
+    world.redis_do::<String>(&["XADD", &good, "1-1", "reason", "malformed: x", "id", "a"]).await;
+    let mut environment = world.environment();
+    environment.insert("LOCKKEEPER_STREAM_NAMES".into(), format!("{bad},{}", world.stream));
+    let (code, output) = lockkeeper(&["prune", "--dead-letters-older-than", "1d"], &environment).await;
+    assert!(code != Some(0) && output.to_uppercase().contains("WRONG"), "{code:?}: {output}");
+    assert!(world.entries(&good).await.is_empty(), "the other stream's old letter is gone");
 }

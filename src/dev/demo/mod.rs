@@ -259,7 +259,7 @@ impl Sale {
         let (mut before, mut last_change) = (None, Instant::now());
         loop {
             let sample = self.broker.sample(STREAM).await?;
-            if sample.length == 0 && sample.pending == 0 {
+            if (sample.length, sample.pending) == (Some(0), Some(0)) {
                 return Ok(sample);
             }
             if before.replace((sample.length, sample.pending)) != Some((sample.length, sample.pending)) {
