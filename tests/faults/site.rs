@@ -1,5 +1,7 @@
 //! Where a case happens: a broker and a database of its own, daemons that reach both through proxies, and a load.
 
+mod database;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,11 +9,11 @@ use std::time::{Duration, Instant};
 use lockkeeper::dev::audit::audit;
 use lockkeeper::dev::proxy::{Fault, Proxy};
 use lockkeeper::dev::servers::{BROKER, DatabaseServer, Folder, RedisServer, Servers};
-use lockkeeper::store::Store;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use sqlx::{Connection, MySqlConnection, Row};
+use sqlx::{Connection, MySqlConnection};
 
+use self::database::create_account;
 use crate::disk::SmallDisk;
 use crate::load::{ITEMS, Job, Load, Pushed, connect, send};
 use crate::world::{Daemon, World, eventually};
@@ -99,26 +101,6 @@ impl Site {
         }
     }
 
-    /// Goes to a database of its own, with these arguments, before there is a daemon.
-    pub async fn with_database(&mut self, arguments: &[&str]) {
-        let server = DatabaseServer::start_with(&self.folder, "own", arguments).await.expect("a database of its own");
-        let name = self.world.database.rsplit('/').next().expect("a database's name").to_owned();
-        let mut root = MySqlConnection::connect(&server.url("")).await.expect("the database answers");
-        let create = format!("CREATE DATABASE {name}; {}", create_account(&name));
-        sqlx::raw_sql(&create).execute(&mut root).await.expect("a database and an account");
-        self.to_database.lead_to(SocketAddr::from(([127, 0, 0, 1], server.port())));
-        self.read_from(&server).await;
-        self.world.store.migrate().await.expect("the migrations apply");
-        self.database = Some(server);
-    }
-
-    /// What the suite itself looks at from now on.
-    pub async fn read_from(&mut self, server: &DatabaseServer) {
-        let name = self.world.database.rsplit('/').next().expect("a database's name");
-        let store = Store::connect(&server.url(name), 4, Duration::from_secs(10)).await;
-        self.world.store = store.expect("the database answers");
-    }
-
     /// A broker that has all that the present one has, and follows it.
     pub async fn successor(&self, name: &str) -> RedisServer {
         start_broker(&self.folder, name, &["--replicaof", "127.0.0.1", &self.broker.port().to_string()]).await
@@ -200,42 +182,6 @@ impl Site {
     pub async fn reconnect(&mut self) {
         let client = self.client();
         self.world.redis = eventually("the broker answers", async || connect(&client).await).await;
-    }
-
-    /// An administrator's connection to this case's database, past the proxy.
-    pub async fn root(&self) -> MySqlConnection {
-        let name = self.world.database.rsplit('/').next().expect("a database's name");
-        let server = self.database.as_ref().unwrap_or(&self.servers.database);
-        MySqlConnection::connect(&server.url(name)).await.expect("the database answers")
-    }
-
-    pub async fn sql(&self, text: &str) {
-        let text = &text;
-        sqlx::raw_sql(text).execute(&mut self.root().await).await.expect("the statements succeed");
-    }
-
-    /// Keeps every daemon from committing until it is dropped or rolled back.
-    pub async fn hold_sequence(&self) -> MySqlConnection {
-        let mut holder = self.root().await;
-        let take = "START TRANSACTION; SELECT position FROM event_sequence WHERE id = 1 FOR UPDATE";
-        sqlx::raw_sql(take).fetch_all(&mut holder).await.expect("the sequence row is held");
-        holder
-    }
-
-    /// Waits until a batch stands behind a row that somebody else holds.
-    pub async fn batch_waits(&self) {
-        // The table of transactions shows an old state to whoever looks more often than ten times a second.
-        let waiting = "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'";
-        eventually("a batch waits for a row", async || {
-            let row = sqlx::raw_sql(waiting).fetch_one(&mut self.root().await).await.expect("the waits are counted");
-            (row.get::<String, _>(1) != "0").then_some(())
-        })
-        .await;
-    }
-
-    pub async fn receipts(&self) -> i64 {
-        let count = sqlx::raw_sql("SELECT COUNT(*) FROM receipts").fetch_one(&mut self.root().await).await;
-        count.expect("the receipts are counted").get(0)
     }
 
     /// Waits until some more jobs have been done.
@@ -418,14 +364,6 @@ async fn start_broker(folder: &Arc<Folder>, name: &str, more: &[&str]) -> RedisS
     let account = ["--user", "app", "on", &secret, "~*", "&*", "+@all"];
     let arguments = [BROKER, &["--appendfsync", "always"], more, &account].concat();
     RedisServer::start(folder, name, &arguments).await.expect("a broker of its own")
-}
-
-/// The statements that make the daemons' account, which is that of an application.
-fn create_account(database: &str) -> String {
-    format!(
-        "CREATE USER '{database}'@'127.0.0.1' IDENTIFIED BY '{CANARY}'; \
-         GRANT ALL ON {database}.* TO '{database}'@'127.0.0.1'"
-    )
 }
 
 /// What `condition` gives within `limit`, also when it does not answer.
