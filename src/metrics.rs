@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_lag_that_nobody_knows_is_absent_and_never_zero() {
         let metrics = Metrics::new().expect("the buckets are right");
-        let sample = |lag| Some(QueueSample { lag, ..QueueSample::default() });
+        let sample = |lag| Some(QueueSample { lag, length: Some(0), ..QueueSample::default() });
         let series = r#"lockkeeper_queue_lag{queue="jobs",group="g"}"#;
         for (sample, shown, known) in [(sample(Some(7)), true, 1), (sample(None), false, 0), (None, false, 0)] {
             metrics.queue("jobs", "g", sample);

@@ -19,6 +19,17 @@ const PAGE: usize = 1000;
 /// The longest time between two looks for consumers of dead processes.
 const CLEAN_UP_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Which pending entries.
+#[derive(Clone, Copy)]
+enum Listed {
+    /// This consumer's that cannot be on their way to it any more.
+    Ours,
+    /// Those that nobody has touched for the configured time.
+    Quiet,
+    /// All of this consumer's.
+    Assigned,
+}
+
 impl Intake {
     /// Looks for entries that somebody has to take over, until the daemon drains.
     pub(super) async fn claim(self) {
@@ -72,16 +83,29 @@ impl Intake {
     }
 
     async fn claim_pending(&self, stream: &str) -> Result<(), BrokerError> {
-        for ours in [true, false] {
-            let mut after = None;
-            while self.lifecycle.is_running() {
-                let page = self.broker.pending(stream, ours, after, PAGE).await?;
-                after = page.last().copied();
-                let last = page.len() < PAGE;
-                self.take_over(stream, self.hand.missing(stream, page)).await?;
-                if last {
-                    break;
-                }
+        self.take_all(stream, Listed::Ours).await?;
+        self.take_all(stream, Listed::Quiet).await
+    }
+
+    /// Takes over what is assigned to this consumer and not in hand.
+    pub(super) async fn take_assigned(&self, stream: &str) -> Result<(), BrokerError> {
+        self.take_all(stream, Listed::Assigned).await
+    }
+
+    /// Takes over what is listed and not in hand, page by page.
+    async fn take_all(&self, stream: &str, listed: Listed) -> Result<(), BrokerError> {
+        let mut after = None;
+        while self.lifecycle.is_running() {
+            let page = match listed {
+                Listed::Ours => self.broker.pending(stream, true, after, PAGE).await?,
+                Listed::Quiet => self.broker.pending(stream, false, after, PAGE).await?,
+                Listed::Assigned => self.broker.assigned(stream, after, PAGE).await?,
+            };
+            after = page.last().copied();
+            let last = page.len() < PAGE;
+            self.take_over(stream, self.hand.missing(stream, page)).await?;
+            if last {
+                break;
             }
         }
         Ok(())
@@ -116,20 +140,5 @@ impl Intake {
                 Err(error) => self.tell(&error),
             }
         }
-    }
-
-    /// Takes over what is assigned to this consumer and not in hand.
-    pub(super) async fn take_assigned(&self, stream: &str) -> Result<(), BrokerError> {
-        let mut after = None;
-        while self.lifecycle.is_running() {
-            let page = self.broker.assigned(stream, after, PAGE).await?;
-            after = page.last().copied();
-            let last = page.len() < PAGE;
-            self.take_over(stream, self.hand.missing(stream, page)).await?;
-            if last {
-                break;
-            }
-        }
-        Ok(())
     }
 }

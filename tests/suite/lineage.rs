@@ -20,18 +20,6 @@ async fn restock(redis: &mut MultiplexedConnection, world: &World, entry: &str, 
     command.query_async::<String>(redis).await.expect("XADD");
 }
 
-/// The quantities by which the pen was restocked, in their order.
-async fn restocked(world: &World) -> Vec<u64> {
-    let events = world.history("item", &world.id("pen")).await;
-    let quantity =
-        |payload: &[u8]| serde_json::from_slice::<serde_json::Value>(payload).ok()?.get("quantity")?.as_u64();
-    events
-        .iter()
-        .filter(|event| event.event_type == "item.restocked")
-        .filter_map(|event| quantity(&event.payload))
-        .collect()
-}
-
 async fn register(world: &World) {
     let data = r#"{"name":"pen","supply_price":"10.000","vat":"1.000","is_tax_free":false,"stock":1,"member_id":1}"#;
     assert_eq!(world.outcome("item.register", &world.id("pen"), data).await, "applied");
@@ -52,7 +40,10 @@ async fn two_brokers_that_give_the_same_entry_ids_to_different_jobs_lose_none() 
         restock(&mut world.redis.clone(), &world, &entry, 7).await;
         restock(&mut connected(&second.url()).await, &world, &entry, 7).await;
     }
-    eventually("every job of both brokers has run", async || (restocked(&world).await.len() == 40).then_some(())).await;
+    eventually("every job of both brokers has run", async || {
+        (world.restocked(&world.id("pen")).await.len() == 40).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -69,7 +60,10 @@ async fn a_stream_that_is_made_again_gives_its_jobs_ids_of_their_own() {
             restock(&mut redis, &world, &format!("9000000000000-{number}"), 7).await;
         }
         runs += 5;
-        eventually("each of them has run", async || (restocked(&world).await.len() == runs).then_some(())).await;
+        eventually("each of them has run", async || {
+            (world.restocked(&world.id("pen")).await.len() == runs).then_some(())
+        })
+        .await;
         world.drained().await;
         match deleted {
             0 => world.redis_do::<u64>(&["DEL", &world.stream]).await,
@@ -80,7 +74,7 @@ async fn a_stream_that_is_made_again_gives_its_jobs_ids_of_their_own() {
             }
         };
     }
-    assert_eq!(restocked(&world).await.len(), runs);
+    assert_eq!(world.restocked(&world.id("pen")).await.len(), runs);
 }
 
 #[tokio::test]
@@ -99,7 +93,7 @@ async fn a_job_without_an_id_is_recognised_however_it_comes_again() {
     for number in 1..=5 {
         restock(&mut redis, &world, &format!("9000000000000-{number}"), 7).await;
     }
-    eventually("all have run", async || (restocked(&world).await.len() == 5).then_some(())).await;
+    eventually("all have run", async || (world.restocked(&world.id("pen")).await.len() == 5).then_some(())).await;
     drop(daemon);
     assert_eq!(world.redis_do::<u64>(&["XLEN", &world.stream]).await, 5, "nothing is acknowledged");
     // The group is gone, so that they are read anew; then the broker comes back from its file.
@@ -110,7 +104,7 @@ async fn a_job_without_an_id_is_recognised_however_it_comes_again() {
     world.redis = connected(&world.broker).await;
     let _daemon = world.daemon(&[]).await;
     world.drained().await;
-    assert_eq!(restocked(&world).await.len(), 5, "none has run twice");
+    assert_eq!(world.restocked(&world.id("pen")).await.len(), 5, "none has run twice");
 }
 
 #[tokio::test]
@@ -133,7 +127,7 @@ async fn jobs_in_hand_keep_their_ids_when_the_daemon_learns_to_tell_streams_apar
     let _daemon = world.daemon(&[]).await;
     restock(&mut world.redis.clone(), &world, "9000000000000-2", 8).await;
     world.drained().await;
-    assert_eq!(restocked(&world).await, [8], "the one that had its receipt has not run again");
+    assert_eq!(world.restocked(&world.id("pen")).await, [8], "the one that had its receipt has not run again");
 }
 
 #[tokio::test]

@@ -23,18 +23,6 @@ fn counted(world: &World) -> String {
     format!(r#"lockkeeper_queue_entries_orphaned_total{{queue="{}"}}"#, world.stream)
 }
 
-/// The quantities by which the pen was restocked, in their order.
-async fn order(world: &World) -> Vec<u64> {
-    let events = world.history("item", &world.id("pen")).await;
-    let quantity =
-        |payload: &[u8]| serde_json::from_slice::<serde_json::Value>(payload).ok()?.get("quantity")?.as_u64();
-    events
-        .iter()
-        .filter(|event| event.event_type == "item.restocked")
-        .filter_map(|event| quantity(&event.payload))
-        .collect()
-}
-
 /// Registers the pen, with a daemon that is gone when this returns.
 async fn register(world: &World) {
     let mut daemon = world.daemon(&[]).await;
@@ -65,7 +53,11 @@ async fn entries_that_no_list_has_are_run_in_their_order_and_counted() {
 
     let daemon = world.daemon(&[]).await;
     world.drained().await;
-    assert_eq!(order(&world).await, (1..=13).collect::<Vec<_>>(), "every job has run once, in their order");
+    assert_eq!(
+        world.restocked(&world.id("pen")).await,
+        (1..=13).collect::<Vec<_>>(),
+        "every job has run once, in their order"
+    );
     assert_eq!(daemon.metric(&counted(&world)).await, Some(8.0), "those that no list had");
 }
 
@@ -118,7 +110,7 @@ async fn more_orphans_than_there_is_room_for_are_run_and_the_lag_need_not_be_kno
         ])
         .await;
     world.drained().await;
-    let mut ran = order(&world).await;
+    let mut ran = world.restocked(&world.id("pen")).await;
     ran.sort_unstable();
     assert_eq!(ran, (1..=1501).collect::<Vec<_>>(), "every job has run once");
     assert_eq!(daemon.metric(&counted(&world)).await, Some(350.0));

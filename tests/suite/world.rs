@@ -220,6 +220,15 @@ impl World {
         self.store.history(kind, id).await.expect("the history is read")
     }
 
+    /// The quantities by which an item was restocked, in their order.
+    pub async fn restocked(&self, item: &str) -> Vec<u64> {
+        let events = self.history("item", item).await.into_iter().filter(|event| event.event_type == "item.restocked");
+        let quantity = |payload: &[u8]| -> Option<u64> {
+            serde_json::from_slice::<serde_json::Value>(payload).ok()?.get("quantity")?.as_u64()
+        };
+        events.filter_map(|event| quantity(&event.payload)).collect()
+    }
+
     /// Waits until nothing is left of this world's stream: not an entry, and nothing pending. How long that takes is a
     /// matter of the machine; that it goes on is not.
     pub async fn drained(&self) {
