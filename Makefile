@@ -1,13 +1,16 @@
 # `make` lists the targets. `make demo` and `make test` do all the set-up themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-producers setup-peers setup-bench setup-faults setup-observability demo dev build test otlp faults \
+.PHONY: help setup setup-producers setup-peers setup-bench setup-faults setup-observability demo dev build test model otlp faults \
 	observability metrics-cost picture bench performance bench-full bench-growth fmt lint
 
 # Debian keeps database servers in sbin, which is not on the PATH of most users.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
 CARGO := cargo
+# One after the other: built together, the program would have the features of the bench.
+BUILD_BENCH := $(CARGO) build --locked --release --package lockkeeper-bench && $(CARGO) build --locked --release --package lockkeeper
+BENCH := $(BUILD_BENCH) && target/release/lockkeeper bench
 NODE_PRODUCER := examples/producers/node
 PYTHON_PRODUCER := target/producers-venv
 NODE_PEERS := tests/peers/node
@@ -68,7 +71,10 @@ build: ## Build the release binary
 	$(CARGO) build --locked --release
 
 test: setup setup-producers setup-peers ## Run all tests, on servers of their own (ARGS=NAME runs some)
-	$(CARGO) test --locked $(ARGS)
+	$(CARGO) test --locked --workspace $(ARGS)
+
+model: ## Search the protocol of a fleet for an order that is not kept, every interleaving (some minutes)
+	$(CARGO) run --locked --release --package lockkeeper-model
 
 otlp: setup ## Check and test the export of spans, a cargo feature
 	$(CARGO) clippy --locked --features otlp --lib --test otlp -- -D warnings
@@ -91,25 +97,25 @@ setup-bench:
 	cd $(NODE_BENCH) && npm ci --no-audit --no-fund
 
 bench: setup setup-bench ## Measure beside peers, 25 minutes (QUICK=1: a few; SCENARIO=locks: one; ARGS=--json)
-	$(CARGO) run --locked --release -- bench $(or $(SCENARIO),all) $(if $(QUICK),--quick) $(ARGS)
+	$(BENCH) $(or $(SCENARIO),all) $(if $(QUICK),--quick) $(ARGS)
 
 performance: setup setup-bench ## Measure as `bench` does, and write the figures, charts and tables of docs/performance.md
 	@mkdir -p docs/performance
-	-$(CARGO) run --locked --release -- bench all --json $(if $(QUICK),--quick) $(ARGS) >docs/performance/results.json
+	-$(BENCH) all --json $(if $(QUICK),--quick) $(ARGS) >docs/performance/results.json
 	python3 bench/charts.py docs/performance/results.json docs/performance >docs/performance/tables.md
 
 bench-full: setup setup-bench ## The same, then unpinned, then on MySQL (MYSQL=PATH/mysqld), over an hour
 	@[ -n "$(MYSQL)" ] && $(MYSQL) --version | grep -vi mariadb >/dev/null || \
 		{ echo "there is no MySQL server: name its mysqld with MYSQL=PATH" >&2; exit 1; }
-	@$(CARGO) build --locked --release
-	@failed=; bench="$(CARGO) run --locked --release -- bench"; \
+	@$(BUILD_BENCH)
+	@failed=; bench="target/release/lockkeeper bench"; \
 	$$bench all $(ARGS) || failed=1; \
 	$$bench all --unpinned $(ARGS) || failed=1; \
 	LOCKKEEPER_MYSQLD=$(MYSQL) $$bench all $(ARGS) || failed=1; \
 	[ -z "$$failed" ]
 
 bench-growth: setup ## Measure with 10 million events, more daemons, a million entries; under an hour (QUICK=1: a few minutes)
-	$(CARGO) run --locked --release -- bench growth $(if $(QUICK),--quick) $(ARGS)
+	$(BENCH) growth $(if $(QUICK),--quick) $(ARGS)
 
 setup-observability: ## Install Prometheus, with promtool, for the tests of metrics, dashboard and alerts
 	@missing=; \
@@ -136,4 +142,5 @@ fmt: ## Format the code
 lint: ## Check format, clippy and documentation, warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --test observability --test metrics-cost -- -D warnings
-	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
+	$(CARGO) clippy --locked --package lockkeeper -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --features testing --document-private-items

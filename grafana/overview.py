@@ -148,8 +148,8 @@ FLOW = [
           "what this version does not know.",
           [(rate("lockkeeper_jobs_processed_total", by=("job_type",)), "{{job_type}}")], w=8, stack=True),
     graph("Jobs taken in", "cps",
-          "new comes from producers, claimed from daemons that went quiet. claimed that does not stop: daemons die or freeze; "
-          "look at restarts.",
+          "new comes from producers, claimed from another owner or from answers that were lost. claimed that does not stop: daemons "
+          "die or freeze; look at 'Changes of owner'.",
           [(rate("lockkeeper_jobs_fetched_total", by=("source",)), "{{source}}")], w=8),
     graph("Dead-lettered by reason", "cps",
           "Should be 0. malformed, unknown_type and too_large are a producer's fault, max_deliveries a job that kills its "
@@ -175,8 +175,8 @@ LATENCY = [
     graph("End to end", "s", "From XADD until the broker was told of the end. Red: compare with the two panels beside it.",
           quantiles("lockkeeper_job_end_to_end_seconds"), w=6, red=5),
     graph("Waiting in the queue", "s",
-          "From XADD to the start of the batch that ended the job. Red: too few daemons, or jobs of hot aggregates queue up "
-          "behind each other.",
+          "From XADD to the start of the batch that ended the job. Red: more comes than the database takes, or jobs of hot aggregates "
+          "queue up behind each other.",
           quantiles("lockkeeper_job_queue_time_seconds"), w=6, red=5),
     graph("Running", "s",
           "From the start of the batch to its end: lock, load, decide, commit, acknowledge. Red: see 'One round of locking' "
@@ -203,7 +203,7 @@ LATENCY = [
 QUEUE = [
     graph("Length, lag, pending", "short",
           "length is all that is in the stream, lag what nobody has taken yet, pending what a daemon has in hand. lag that "
-          "grows: too few daemons. pending that stays: see the oldest ages.",
+          "grows: more comes than the database takes, or nobody owns the stream. pending that stays: see the oldest ages.",
           [(most("lockkeeper_queue_length", by=("queue",)), "{{queue}} length"),
            (most("lockkeeper_queue_lag", by=("queue",)), "{{queue}} lag"),
            (most("lockkeeper_queue_pending", by=("queue",)), "{{queue}} pending")], w=8),
@@ -232,6 +232,22 @@ QUEUE = [
           [(rate("lockkeeper_queue_entries_lost_total"), "trimmed"), (rate("lockkeeper_claim_deleted_total"), "deleted"),
            (rate("lockkeeper_queue_entries_orphaned_total"), "orphaned"),
            (rate("lockkeeper_queue_groups_recreated_total"), "groups")], w=5),
+    panel("state-timeline", "Owner", "bool_yes_no",
+          "Which daemon owns each stream and runs its jobs; the others stand by. No on all of them: nobody does, see "
+          "`lockkeeper check`.",
+          [(most("lockkeeper_stream_owned", by=("queue", "instance")), "{{queue}} {{instance}}")], w=8),
+    graph("Changes of owner", "short",
+          "free: it was handed over. silent: its owner died or froze. lost: an owner that came back found another one. Many "
+          "without a restart: look at the silence beside, and at the machines.",
+          [(f"sum by (queue, from) (increase({pick('lockkeeper_fleet_takes_total')}[{WINDOW}]))", "{{queue}} {{from}}"),
+           (f"sum by (queue) (increase({pick('lockkeeper_fleet_releases_total')}[{WINDOW}]))", "{{queue}} left"),
+           (f"sum by (queue) (increase({pick('lockkeeper_fleet_lost_total')}[{WINDOW}]))", "{{queue}} lost")], w=8),
+    graph("Silence of the owner", "s",
+          "Since the owner's last sign of life, as each daemon sees it. Near fleet.lease_ms: its machine or its way to the broker "
+          "stutters, and the stream is about to be taken over.",
+          [(most("lockkeeper_stream_silent_seconds", by=("queue", "instance")), "{{queue}} {{instance}}")], w=5),
+    graph("Epoch", "short", "How often each stream was taken since it was made.",
+          [(most("lockkeeper_stream_epoch", by=("queue",)), "{{queue}}")], w=3),
     graph("Entry size", "bytes", "Size of a job's entry. Large ones fill the hand by weight, so fewer are read at a time.",
           [(quantile("0.5", "lockkeeper_job_payload_bytes"), "p50"),
            (quantile("0.99", "lockkeeper_job_payload_bytes"), "p99")], w=5),

@@ -11,11 +11,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use crate::app::Health;
+use crate::daemon::Health;
 use crate::lifecycle::Lifecycle;
 use crate::lock::{NodeStatus, Redlock};
 use crate::metrics::Metrics;
-use crate::worker::Reading;
+use crate::worker::{IntakeStatus, Seats};
 
 /// What the endpoints look at.
 #[derive(Clone)]
@@ -27,9 +27,11 @@ pub struct Endpoints {
     /// Jobs must be committed and acknowledged.
     pub health: Health,
     /// The streams must be readable.
-    pub reading: Reading,
+    pub reading: IntakeStatus,
     /// A quorum of lock nodes must be connected.
     pub locks: Redlock,
+    /// Who owns the streams: to stand by is to be ready.
+    pub seats: Seats,
 }
 
 /// Opens the address, so that a port in use is known at start.
@@ -52,7 +54,7 @@ async fn metrics(State(endpoints): State<Endpoints>) -> Response {
     (content_type, endpoints.metrics.render()).into_response()
 }
 
-/// One line per check, 503 when one of them fails. It asks nobody, so the answer comes at once.
+/// One line per check, 503 when one of them fails; and one that says who owns the streams. It asks nobody, so the answer comes at once.
 async fn ready(State(endpoints): State<Endpoints>) -> Response {
     let health = &endpoints.health;
     let checks = [
@@ -71,6 +73,7 @@ async fn ready(State(endpoints): State<Endpoints>) -> Response {
             Err(why) => writeln!(text, "{name}: {why}"),
         };
     }
+    let _ = writeln!(text, "fleet: {}", endpoints.seats.tell());
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text).into_response()
 }
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use foldhash::HashSet;
 
-use super::keyring::{Keyring, lock_key};
-use super::{Back, Engine};
+use super::engine::Engine;
+use super::failure::{Failure, PutBackReason};
+use super::pipeline::{LockTable, lock_key};
 use crate::domain::{AggregateId, Domain};
 use crate::job::Job;
 use crate::lock::{ExtendError, Held, KeyResult};
@@ -14,21 +15,21 @@ use crate::metrics::{LockLoss, Metrics};
 use crate::plan::Planned;
 
 /// What the round brought.
-pub(super) struct Locked<'a, D: Domain> {
+pub(in crate::batch) struct Locked<'a, D: Domain> {
     /// Held until dropped.
     pub locks: Locks<'a>,
     /// Jobs that have all their locks.
     pub jobs: Vec<Planned<Job<D>>>,
     /// Jobs that have not.
-    pub back: Vec<(Planned<Job<D>>, Back)>,
+    pub back: Vec<(Planned<Job<D>>, PutBackReason)>,
     /// Aggregates that somebody else holds.
     pub busy: Vec<AggregateId>,
 }
 
 /// The locks of a batch. They are extended while it runs and released when it ends, whichever way, but for those under which a
 /// successor goes on: also when its task is given up at the end of the time for draining.
-pub(super) struct Locks<'a> {
-    ring: &'a Keyring,
+pub(in crate::batch) struct Locks<'a> {
+    lock_table: &'a LockTable,
     aggregates: Vec<AggregateId>,
     /// What holds them; nothing for a batch that touches no aggregate.
     held: Vec<Arc<Held>>,
@@ -39,7 +40,7 @@ pub(super) struct Locks<'a> {
 }
 
 /// Too little is left of the locks to commit under them.
-pub(super) struct LockLost;
+pub(in crate::batch) struct LockLost;
 
 impl Locks<'_> {
     /// Looks at what is left of the locks, immediately before the one step that cannot be undone. More proof than that no
@@ -63,7 +64,7 @@ impl Locks<'_> {
 impl Drop for Locks<'_> {
     fn drop(&mut self) {
         if !self.aggregates.is_empty() {
-            self.metrics.locks_held(-(self.ring.leave(&self.aggregates) as f64));
+            self.metrics.locks_held(-(self.lock_table.leave(&self.aggregates) as f64));
             self.metrics.released(self.since.elapsed());
         }
     }
@@ -72,13 +73,13 @@ impl Drop for Locks<'_> {
 /// Locks every aggregate of the batch in one round, but for those that its predecessors hold, which are held on. A job of which
 /// a lock is missing goes back, with those that follow it on the same aggregates; what only they needed is released at once, and
 /// the rest goes on.
-pub(super) async fn lock<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> Locked<'_, D> {
-    let aggregates: HashSet<&AggregateId> = jobs.iter().flat_map(|planned| &planned.aggregates).collect();
-    let (joined, held, missing) = engine.ring.join(aggregates.into_iter().cloned().collect());
+pub(in crate::batch) async fn lock<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>>>) -> Locked<'_, D> {
+    let aggregates: HashSet<&AggregateId> = jobs.iter().flat_map(|planned| planned.aggregates()).collect();
+    let (joined, held, missing) = engine.lock_table.join(aggregates.into_iter().cloned().collect());
     let settings = engine.locks.settings();
     let least = settings.node_timeout.min(settings.ttl / 10);
-    let (ring, metrics) = (&engine.ring, &*engine.metrics);
-    let mut locks = Locks { ring, aggregates: joined, held, least, since: Instant::now(), metrics };
+    let (lock_table, metrics) = (&engine.lock_table, &*engine.metrics);
+    let mut locks = Locks { lock_table, aggregates: joined, held, least, since: Instant::now(), metrics };
     if missing.is_empty() {
         return Locked { locks, jobs, back: Vec::new(), busy: Vec::new() };
     }
@@ -95,7 +96,7 @@ pub(super) async fn lock<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>
     let (jobs, back) = part(jobs, &busy, &unavailable);
     let mut added: Vec<AggregateId> = with(KeyResult::Granted).cloned().collect();
     if !back.is_empty() {
-        let needed: HashSet<&AggregateId> = jobs.iter().flat_map(|planned| &planned.aggregates).collect();
+        let needed: HashSet<&AggregateId> = jobs.iter().flat_map(|planned| planned.aggregates()).collect();
         let spare: Vec<AggregateId> = added.extract_if(.., |aggregate| !needed.contains(aggregate)).collect();
         engine.locks.release_keys(&mut acquisition.lease, &spare.iter().map(lock_key).collect::<Vec<_>>());
     }
@@ -103,14 +104,14 @@ pub(super) async fn lock<D: Domain>(engine: &Engine<D>, jobs: Vec<Planned<Job<D>
     if !added.is_empty() {
         engine.metrics.locks_held(added.len() as f64);
         let held = Arc::new(engine.locks.hold(acquisition.lease));
-        engine.ring.add(&added, &held);
+        engine.lock_table.add(&added, &held);
         locks.held.push(held);
         locks.aggregates.extend(added);
     }
     Locked { locks, jobs, back, busy }
 }
 
-type Parted<D> = (Vec<Planned<Job<D>>>, Vec<(Planned<Job<D>>, Back)>);
+type Parted<D> = (Vec<Planned<Job<D>>>, Vec<(Planned<Job<D>>, PutBackReason)>);
 
 /// Parts the jobs that have all their locks from those that have not, and from the followers of these.
 fn part<D: Domain>(
@@ -121,18 +122,24 @@ fn part<D: Domain>(
     let mut barred: HashSet<AggregateId> = HashSet::default();
     let (mut going, mut back) = (Vec::with_capacity(jobs.len()), Vec::new());
     for planned in jobs {
-        let why = if planned.aggregates.iter().any(|aggregate| unavailable.contains(aggregate)) {
-            Back::NoQuorum
-        } else if planned.aggregates.iter().any(|aggregate| busy.contains(aggregate)) {
-            Back::Busy
-        } else if planned.aggregates.iter().any(|aggregate| barred.contains(aggregate)) {
-            Back::Behind
+        let why = if planned.aggregates().iter().any(|aggregate| unavailable.contains(aggregate)) {
+            PutBackReason::NoQuorum
+        } else if planned.aggregates().iter().any(|aggregate| busy.contains(aggregate)) {
+            PutBackReason::Busy
+        } else if planned.aggregates().iter().any(|aggregate| barred.contains(aggregate)) {
+            PutBackReason::Behind
         } else {
             going.push(planned);
             continue;
         };
-        barred.extend(planned.aggregates.iter().cloned());
+        barred.extend(planned.aggregates().iter().cloned());
         back.push((planned, why));
     }
     (going, back)
+}
+
+impl From<LockLost> for Failure {
+    fn from(_: LockLost) -> Self {
+        Self::LockLost
+    }
 }

@@ -9,12 +9,13 @@ use redis::Value;
 use redis::aio::MultiplexedConnection;
 use serde_json::value::RawValue;
 
+use super::failed::Failed;
 use super::output::{notice, told};
-use super::{Failed, exit};
 use crate::config::Config;
 use crate::connect;
-use crate::domain::shop::Shop;
-use crate::job::{self, Entry, EntryId, JobId, Lineage};
+use crate::domain::Domain;
+use crate::exit::Exit;
+use crate::job::{self, Entry, EntryId, JobId};
 
 /// Arguments of `enqueue`.
 #[derive(Debug, Args)]
@@ -80,17 +81,17 @@ struct Given<'a> {
 const ROUND: usize = 500;
 
 /// Pushes the jobs. Exit 1 when one is malformed, or has no outcome in time; the others are pushed all the same.
-pub async fn enqueue(config: &Config, jobs: Enqueue) -> Result<u8, Failed> {
+pub async fn enqueue<D: Domain>(config: &Config, jobs: Enqueue) -> Result<u8, Failed> {
     let mut producer = Producer::connect(config, &jobs).await?;
     let mut failed = 0;
     if jobs.job_type == "-" {
         let mut round = Vec::new();
         for (number, line) in stdin().lock().lines().enumerate() {
-            let line = line.map_err(|error| Failed::new(exit::UNAVAILABLE, format!("standard input: {error}")))?;
+            let line = line.map_err(|error| Failed::new(Exit::UNAVAILABLE, format!("standard input: {error}")))?;
             if line.trim().is_empty() {
                 continue;
             }
-            match producer.entry(&line) {
+            match producer.entry::<D>(&line) {
                 Ok(entry) => round.push(entry),
                 Err(why) => {
                     notice(format_args!("lockkeeper: line {}: {why}", number + 1));
@@ -103,22 +104,22 @@ pub async fn enqueue(config: &Config, jobs: Enqueue) -> Result<u8, Failed> {
         }
         failed += producer.push(round).await?;
     } else {
-        let entry = producer.entry(&one(&jobs)?).map_err(|why| Failed::new(exit::NO, why))?;
+        let entry = producer.entry::<D>(&one(&jobs)?).map_err(|why| Failed::new(Exit::NO, why))?;
         failed += producer.push(vec![entry]).await?;
     }
-    Ok(if failed == 0 { exit::OK } else { exit::NO })
+    Ok(if failed == 0 { Exit::OK } else { Exit::NO })
 }
 
 /// The arguments as a line of NDJSON, so that there is one way in.
 fn one(jobs: &Enqueue) -> Result<String, Failed> {
     let data = RawValue::from_string(jobs.data.clone())
-        .map_err(|error| Failed::new(exit::USAGE, format!("--data is not JSON: {error}")))?;
+        .map_err(|error| Failed::new(Exit::USAGE, format!("--data is not JSON: {error}")))?;
     let mut line = serde_json::Map::new();
     let mut put = |name: &str, value: Option<serde_json::Value>| {
         line.extend(value.map(|value| (name.to_owned(), value)));
     };
     put("type", Some(jobs.job_type.clone().into()));
-    let key = jobs.key.clone().ok_or_else(|| Failed::new(exit::USAGE, "KEY is missing: the id of the aggregate"))?;
+    let key = jobs.key.clone().ok_or_else(|| Failed::new(Exit::USAGE, "KEY is missing: the id of the aggregate"))?;
     put("key", Some(key.into()));
     put("id", jobs.id.clone().map(Into::into));
     put("expect", jobs.expect.map(Into::into));
@@ -144,7 +145,7 @@ struct Producer {
 
 impl Producer {
     async fn connect(config: &Config, jobs: &Enqueue) -> Result<Self, Failed> {
-        let client = connect::broker(&config.stream.url, &config.tls).map_err(crate::app::StartError::from)?;
+        let client = connect::broker(&config.stream.url, &config.tls).map_err(crate::daemon::StartError::from)?;
         // A blocking read on the reply stream takes up to a second.
         let options = redis::AsyncConnectionConfig::new()
             .set_response_timeout(Some(Duration::from_secs(10)))
@@ -152,7 +153,7 @@ impl Producer {
         let connection = client
             .get_multiplexed_async_connection_with_config(&options)
             .await
-            .map_err(|error| crate::app::StartError::from(crate::stream::BrokerError::from(error)))?;
+            .map_err(|error| crate::daemon::StartError::from(crate::stream::BrokerError::from(error)))?;
         let first = config.stream.names.first().cloned().unwrap_or_default();
         Ok(Self {
             connection,
@@ -166,7 +167,7 @@ impl Producer {
 
     /// The entry of one line. It is decoded as the daemon will, so that a mistake is told here rather than in the dead
     /// letters.
-    fn entry(&self, line: &str) -> Result<Fields, String> {
+    fn entry<D: Domain>(&self, line: &str) -> Result<Fields, String> {
         let given: Given<'_> = serde_json::from_str(line).map_err(|error| format!("not a job: {error}"))?;
         let mut fields: Fields = vec![
             ("type".into(), given.r#type),
@@ -187,14 +188,8 @@ impl Producer {
         fields.extend(text("reply", self.reply.clone().or(given.reply)));
         let bytes =
             fields.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect();
-        let entry = Entry {
-            stream: self.stream.as_str().into(),
-            id: EntryId { ms: 0, seq: 0 },
-            fields: bytes,
-            deliveries: None,
-            lineage: Lineage::default(),
-        };
-        job::decode::<Shop>(&entry, self.max_data_bytes).work.map_err(|dead| dead.reason())?;
+        let entry = Entry::new(self.stream.as_str().into(), EntryId::default(), bytes);
+        job::decode::<D>(&entry, self.max_data_bytes).work.map_err(|dead| dead.reason())?;
         Ok(fields)
     }
 

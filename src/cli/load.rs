@@ -5,8 +5,9 @@ use std::path::Path;
 
 use clap::ArgMatches;
 
-use super::{Failed, exit};
+use super::failed::Failed;
 use crate::config::{self, Config, Problems};
+use crate::exit::Exit;
 
 /// Loads it from `file`, the environment and the flags; every problem is in the error.
 pub fn config(file: Option<&Path>, matches: &ArgMatches) -> Result<Config, Failed> {
@@ -29,7 +30,7 @@ fn given<T>(
 ) -> Result<T, Failed> {
     let text = match file {
         Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-            Failed::new(exit::CONFIG, format!("the configuration file {} cannot be read: {error}", path.display()))
+            Failed::new(Exit::CONFIG, format!("the configuration file {} cannot be read: {error}", path.display()))
         })?),
         None => None,
     };
@@ -42,7 +43,7 @@ fn given<T>(
     let flags = config::KEYS.iter().filter_map(|key| Some((key.path, matches.get_one::<String>(key.path)?.clone())));
     let flags: Vec<_> = flags.collect();
     load(text.as_deref(), environment.into_iter(), flags.into_iter())
-        .map_err(|problems| Failed::new(exit::CONFIG, problems))
+        .map_err(|problems| Failed::new(Exit::CONFIG, problems))
 }
 
 /// Global flags may stand before or after the command's name; the innermost matches have them all.

@@ -5,9 +5,11 @@ use std::time::Duration;
 use clap::Args;
 use comfy_table::{Table, presets};
 
+use super::arguments::Json;
+use super::failed::Failed;
 use super::output::line;
-use super::{Failed, Json, exit};
 use crate::config::Config;
+use crate::exit::Exit;
 
 /// The choice of streams.
 #[derive(Debug, Args)]
@@ -26,7 +28,7 @@ impl Streams {
             Some(place) => Ok(&names[place..=place]),
             None => {
                 let text = format!("--stream {wanted}: stream.names has only {}", names.join(", "));
-                Err(Failed::new(exit::USAGE, text))
+                Err(Failed::new(Exit::USAGE, text))
             }
         }
     }

@@ -6,7 +6,8 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Write};
 
-use super::{Failed, exit};
+use super::failed::Failed;
+use crate::exit::Exit;
 
 /// Why the output ended.
 #[derive(Debug, thiserror::Error)]
@@ -28,19 +29,29 @@ impl From<io::Error> for Unwritten {
 impl From<Unwritten> for Failed {
     fn from(why: Unwritten) -> Self {
         match why {
-            Unwritten::Closed => Self::new(exit::OK, ""),
-            Unwritten::Failed(_) => Self::new(exit::OUTPUT, why),
+            Unwritten::Closed => Self::new(Exit::OK, ""),
+            Unwritten::Failed(_) => Self::new(Exit::OUTPUT, why),
+        }
+    }
+}
+
+/// What commands with servers of their own fail with: those, or the output.
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast::<Unwritten>() {
+            Ok(why) => why.into(),
+            Err(error) => Self::new(Exit::UNAVAILABLE, format!("{error:#}")),
         }
     }
 }
 
 /// Prints a line of a command that only shows something: it ends with its reader.
-pub fn line(text: impl Display) -> Result<(), Unwritten> {
+pub(super) fn line(text: impl Display) -> Result<(), Unwritten> {
     lines([text])
 }
 
 /// Prints lines like [`line()`], with few calls of the system however many there are.
-pub fn lines(texts: impl IntoIterator<Item = impl Display>) -> Result<(), Unwritten> {
+pub(super) fn lines(texts: impl IntoIterator<Item = impl Display>) -> Result<(), Unwritten> {
     write_lines(io::stdout().lock(), texts)
 }
 
@@ -89,8 +100,8 @@ mod tests {
     fn what_is_not_written_is_an_error_also_when_it_is_the_last_byte() {
         let code = |room, kind| write_lines(Device(room, kind), ["ab", "c"]).map_err(|why| Failed::from(why).code);
         assert_eq!(code(5, ErrorKind::StorageFull), Ok(()));
-        assert_eq!(code(4, ErrorKind::StorageFull), Err(exit::OUTPUT));
-        assert_eq!(code(4, ErrorKind::BrokenPipe), Err(exit::OK));
+        assert_eq!(code(4, ErrorKind::StorageFull), Err(Exit::OUTPUT));
+        assert_eq!(code(4, ErrorKind::BrokenPipe), Err(Exit::OK));
         let long = vec!["a line"; 100_000];
         assert!(matches!(write_lines(Device(9, ErrorKind::BrokenPipe), long), Err(Unwritten::Closed)));
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::ProgressBar;
 
+use super::failed::Failed;
 use super::output::{self, notice};
-use super::{Failed, exit};
-use crate::app;
 use crate::config::Config;
+use crate::daemon;
+use crate::exit::Exit;
 use crate::lifecycle::Lifecycle;
 use crate::retention::{self, Pace, Stopped, Tally, What};
 
@@ -39,7 +40,7 @@ impl From<Stopped> for Failed {
         match stopped {
             Stopped::Broker(error) => error.into(),
             Stopped::Store(error) => error.into(),
-            Stopped::Draining => Self::new(exit::BROKEN, "stopped before its end"),
+            Stopped::Draining => Self::new(Exit::BROKEN, "stopped before its end"),
         }
     }
 }
@@ -49,9 +50,9 @@ pub async fn prune(config: &Config, bounds: &Prune) -> Result<u8, Failed> {
     let Prune { receipts_older_than, dead_letters_older_than, replies_older_than, .. } = bounds;
     if receipts_older_than.or(*dead_letters_older_than).or(*replies_older_than).is_none() {
         let text = "say what to prune: --receipts-older-than, --dead-letters-older-than or --replies-older-than";
-        return Err(Failed::new(exit::USAGE, text));
+        return Err(Failed::new(Exit::USAGE, text));
     }
-    let broker = app::broker(config).await?;
+    let broker = daemon::broker(config).await?;
     let progress = ProgressBar::new_spinner();
     let shown = progress.clone();
     let pace = Pace {
@@ -79,11 +80,11 @@ pub async fn prune(config: &Config, bounds: &Prune) -> Result<u8, Failed> {
                 "lockkeeper: receipts younger than {kept} are kept, although {asked} was asked for: {why}"
             ));
         }
-        let store = app::store(config).await?.only_to_write();
+        let store = daemon::store(config).await?.only_to_write();
         let deleted = retention::receipts(&store, &broker, floor.age.max(*age), &pace).await?;
         told(bounds, What::Receipts, deleted, &progress)?;
     }
-    Ok(exit::OK)
+    Ok(Exit::OK)
 }
 
 fn words(what: What) -> &'static str {

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Subcommand;
 
+use super::arguments::Json;
+use super::failed::Failed;
 use super::operator::{Listing, Streams, moment, safe};
 use super::output::{notice, told};
-use super::{Failed, Json, exit};
-use crate::app;
 use crate::config::Config;
+use crate::daemon;
+use crate::exit::Exit;
 use crate::job::JobId;
 use crate::stream::{Broker, Place, Waiting};
 
@@ -47,7 +49,7 @@ pub async fn run(config: &Config, command: Scheduled) -> Result<u8, Failed> {
 
 async fn list(config: &Config, limit: Option<u64>, streams: &Streams, json: Json) -> Result<u8, Failed> {
     let streams = streams.of(config)?;
-    let broker = app::broker(config).await?;
+    let broker = daemon::broker(config).await?;
     let mut listing = Listing::new(&["due", "job", "type", "key"], limit, json);
     for stream in streams {
         let mut place = Place::default();
@@ -60,7 +62,7 @@ async fn list(config: &Config, limit: Option<u64>, streams: &Streams, json: Json
         }
     }
     listing.print()?;
-    Ok(exit::OK)
+    Ok(Exit::OK)
 }
 
 fn row(job: &Waiting) -> [String; 4] {
@@ -82,7 +84,7 @@ fn object(job: &Waiting) -> serde_json::Value {
 /// only this program can tell which id a producer's text stands for.
 async fn cancel(config: &Config, ids: &[String], streams: &Streams, json: Json) -> Result<u8, Failed> {
     let streams = streams.of(config)?;
-    let broker = app::broker(config).await?;
+    let broker = daemon::broker(config).await?;
     let wanted: BTreeMap<JobId, &str> = ids.iter().map(|id| (JobId::from_text(id), id.as_str())).collect();
     let mut missing: BTreeSet<JobId> = wanted.keys().copied().collect();
     for stream in streams {
@@ -100,7 +102,7 @@ async fn cancel(config: &Config, ids: &[String], streams: &Streams, json: Json) 
         let name = safe(wanted.get(job).unwrap_or(&"").as_bytes(), 200);
         notice(format_args!("lockkeeper: {name}: no such job is in the schedule; if it was, it has fallen due"));
     }
-    Ok(if missing.is_empty() { exit::OK } else { exit::NO })
+    Ok(if missing.is_empty() { Exit::OK } else { Exit::NO })
 }
 
 async fn cancel_in(broker: &Broker, stream: &str, wanted: &BTreeMap<JobId, &str>) -> Result<Vec<Waiting>, Failed> {

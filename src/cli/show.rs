@@ -2,19 +2,20 @@
 
 use serde_json::value::RawValue;
 
+use super::failed::Failed;
 use super::output::{line, lines};
-use super::{Failed, exit};
-use crate::app;
 use crate::config::Config;
+use crate::daemon;
+use crate::exit::Exit;
 use crate::job::JobId;
-use crate::store::{Recorded, StoredReceipt};
+use crate::store::{RecordedEvent, StoredReceipt};
 
 /// Prints a job's receipt and events. Exit 1 when it has no receipt.
 pub async fn job(config: &Config, id: &str, json: bool) -> Result<u8, Failed> {
-    let store = app::store(config).await?;
+    let store = daemon::store(config).await?;
     let job = JobId::from_text(id);
     let Some(receipt) = store.read(&[job], &[], &[]).await?.receipts.remove(&job) else {
-        return Err(Failed::new(exit::NO, format!("job {job} has no receipt: it has not ended, or was never pushed")));
+        return Err(Failed::new(Exit::NO, format!("job {job} has no receipt: it has not ended, or was never pushed")));
     };
     let events = match receipt.positions {
         Some((first, last)) => store.events_between(first, last).await?,
@@ -27,17 +28,17 @@ pub async fn job(config: &Config, id: &str, json: bool) -> Result<u8, Failed> {
         line(format_args!("job {job}: {}{reason}, {} UTC", receipt.outcome, receipt.recorded_at))?;
         lines(events.iter().map(event_text))?;
     }
-    Ok(exit::OK)
+    Ok(Exit::OK)
 }
 
 /// Prints an aggregate's history. Exit 1 when it has none.
 pub async fn events(config: &Config, aggregate: &str, json: bool) -> Result<u8, Failed> {
     let (kind, id) = aggregate.split_once('/').ok_or_else(|| {
-        Failed::new(exit::USAGE, format!("`{aggregate}` is not of the form AGGREGATE/ID, like item/pen"))
+        Failed::new(Exit::USAGE, format!("`{aggregate}` is not of the form AGGREGATE/ID, like item/pen"))
     })?;
-    let events = app::store(config).await?.history(kind, id).await?;
+    let events = daemon::store(config).await?.history(kind, id).await?;
     if events.is_empty() {
-        return Err(Failed::new(exit::NO, format!("{aggregate} has no events")));
+        return Err(Failed::new(Exit::NO, format!("{aggregate} has no events")));
     }
     if json {
         // Objects of events always have a text.
@@ -45,17 +46,17 @@ pub async fn events(config: &Config, aggregate: &str, json: bool) -> Result<u8, 
     } else {
         lines(events.iter().map(event_text))?;
     }
-    Ok(exit::OK)
+    Ok(Exit::OK)
 }
 
-fn event_text(event: &Recorded) -> String {
-    let Recorded { position, aggregate_type, aggregate_id, version, event_type, recorded_at, .. } = event;
+fn event_text(event: &RecordedEvent) -> String {
+    let RecordedEvent { position, aggregate_type, aggregate_id, version, event_type, recorded_at, .. } = event;
     let payload = String::from_utf8_lossy(&event.payload);
     format!("{position:>8}  {aggregate_type}/{aggregate_id} v{version}  {recorded_at}  {event_type} {payload}")
 }
 
 fn json_text(object: &impl serde::Serialize) -> Result<String, Failed> {
-    serde_json::to_string(object).map_err(|error| Failed::new(exit::BROKEN, error))
+    serde_json::to_string(object).map_err(|error| Failed::new(Exit::BROKEN, error))
 }
 
 #[derive(serde::Serialize)]
@@ -70,7 +71,7 @@ struct EventObject<'a> {
     metadata: Option<&'a RawValue>,
 }
 
-fn event_object(event: &Recorded) -> EventObject<'_> {
+fn event_object(event: &RecordedEvent) -> EventObject<'_> {
     EventObject {
         position: event.position,
         aggregate: format!("{}/{}", event.aggregate_type, event.aggregate_id),
@@ -94,7 +95,7 @@ struct JobObject<'a> {
     events: Vec<EventObject<'a>>,
 }
 
-fn job_object<'a>(job: JobId, receipt: &'a StoredReceipt, events: &'a [Recorded]) -> JobObject<'a> {
+fn job_object<'a>(job: JobId, receipt: &'a StoredReceipt, events: &'a [RecordedEvent]) -> JobObject<'a> {
     JobObject {
         id: job.to_string(),
         outcome: &receipt.outcome,

@@ -17,6 +17,7 @@ mod relations;
 mod render;
 mod secret;
 mod sections;
+mod settings;
 mod url;
 
 #[cfg(test)]
@@ -28,47 +29,13 @@ use std::net::SocketAddr;
 pub use self::keys::{KEYS, Key};
 pub use self::problem::{Problem, Problems};
 pub use self::secret::Secret;
-pub use self::sections::{Batch, Database, Drain, Http, Lock, Log, LogFormat, Retention, Stream, Tls};
+pub use self::sections::{Batch, Database, Drain, Fleet, Http, Lock, Log, LogFormat, Retention, Stream, Tls};
+pub use self::settings::Config;
 
 use self::layers::{Layers, Origin, THE_FILE};
 
 /// The embedded default file: every key with its unit, default and reason.
 pub const REFERENCE: &str = include_str!("../../config/lockkeeper.toml");
-
-/// Every setting of the daemon, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// `[database]`: MySQL or MariaDB.
-    pub database: Database,
-    /// `[stream]`: where jobs come from.
-    pub stream: Stream,
-    /// `[lock]`: the nodes that grant locks, and for how long.
-    pub lock: Lock,
-    /// `[batch]`: how much is committed at once.
-    pub batch: Batch,
-    /// `[http]`: metrics and health.
-    pub http: Http,
-    /// `[drain]`: the end of the process.
-    pub drain: Drain,
-    /// `[retention]`: for how long things are kept.
-    pub retention: Retention,
-    /// `[log]`: what is logged, and how.
-    pub log: Log,
-    /// `[tls]`: certificates for `rediss://`.
-    pub tls: Tls,
-}
-
-impl Config {
-    /// The effective values as a TOML document, with passwords as `***`.
-    pub fn redacted_toml(&self) -> String {
-        render::redacted_toml(self)
-    }
-
-    /// The keys whose values differ in `other`, in the order of the default file.
-    pub fn changes(&self, other: &Config) -> Vec<&'static Key> {
-        render::changes(self, other)
-    }
-}
 
 /// Merges the layers and checks the result.
 ///
@@ -84,6 +51,7 @@ pub fn load(
     let config = Config {
         database: Database::read(&mut layers),
         stream: Stream::read(&mut layers),
+        fleet: Fleet::read(&mut layers),
         lock: Lock::read(&mut layers),
         batch: Batch::read(&mut layers),
         http: Http::read(&mut layers),

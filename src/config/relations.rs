@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::Config;
 use super::layers::Layers;
 use super::secret::Secret;
+use super::settings::Config;
 use super::url;
 
 /// Reports every relation that does not hold.
@@ -70,15 +70,11 @@ fn check_capacity(config: &Config, layers: &mut Layers) {
 }
 
 fn check_signs_of_life(config: &Config, layers: &mut Layers) {
-    let (heartbeat, claim_after) = (config.stream.heartbeat, config.stream.claim_after);
-    let too_rare = (heartbeat * 3 > claim_after).then(|| {
-        let (heartbeat, claim_after) = (heartbeat.as_millis(), claim_after.as_millis());
-        format!(
-            "must fit three times into stream.claim_after_ms, which is {claim_after}, or the jobs of a live instance are \
-             taken from it; not {heartbeat}"
-        )
+    let (lease, look) = (config.fleet.lease.as_millis(), config.fleet.look.as_millis());
+    let too_rare = (look * 4 > lease).then(|| {
+        format!("must fit four times into fleet.lease_ms, which is {lease}, or a live owner may be missed; not {look}")
     });
-    layers.relate(&["stream.heartbeat_ms", "stream.claim_after_ms"], too_rare);
+    layers.relate(&["fleet.look_ms", "fleet.lease_ms"], too_rare);
 }
 
 fn check_retention(config: &Config, layers: &mut Layers) {

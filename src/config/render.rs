@@ -37,7 +37,7 @@ pub(super) fn changes(one: &Config, other: &Config) -> Vec<&'static Key> {
 type Section = (&'static str, Vec<(&'static str, Value)>);
 
 fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section> {
-    let Config { database, stream, lock, batch, http, drain, retention, log, tls } = config;
+    let Config { database, stream, fleet, lock, batch, http, drain, retention, log, tls } = config;
     let nodes: Vec<String> = lock.nodes.iter().map(&secret).collect();
     vec![
         (
@@ -66,6 +66,7 @@ fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section>
                 ("reply_length", Value::from(stream.reply_length)),
             ],
         ),
+        ("fleet", vec![("lease_ms", millis(fleet.lease)), ("look_ms", millis(fleet.look))]),
         (
             "lock",
             vec![
@@ -123,4 +124,16 @@ fn days(value: Option<Duration>) -> Value {
 
 fn path(value: Option<&PathBuf>) -> Value {
     Value::from(value.map(|path| path.display().to_string()).unwrap_or_default())
+}
+
+impl Config {
+    /// The effective values as a TOML document, with passwords as `***`.
+    pub fn redacted_toml(&self) -> String {
+        redacted_toml(self)
+    }
+
+    /// The keys whose values differ in `other`, in the order of the default file.
+    pub fn changes(&self, other: &Config) -> Vec<&'static Key> {
+        changes(self, other)
+    }
 }

@@ -50,9 +50,9 @@ pub struct Stream {
     pub prefetch: u32,
     /// About how many bytes the jobs in hand may have together.
     pub prefetch_bytes: u32,
-    /// Time between two signs of life of the jobs in hand.
+    /// Without effect.
     pub heartbeat: Duration,
-    /// Silence after which another instance takes a job over.
+    /// Silence after which instances of earlier versions took a job over.
     pub claim_after: Duration,
     /// Started attempts before a job is dead-lettered.
     pub max_deliveries: u32,
@@ -66,8 +66,6 @@ impl Stream {
     pub(super) fn read(layers: &mut Layers) -> Self {
         let missing = "is required: set REDIS_URL, LOCKKEEPER_STREAM_URL, or url in [stream] (REDIS_URL_1 and so on \
                        name lock nodes only)";
-        let claim_after = layers.millis("stream.claim_after_ms", 10..=86_400_000);
-        let heartbeat = layers.millis("stream.heartbeat_ms", 0..=86_400_000);
         Stream {
             url: layers.url("stream.url", missing, url::check_redis),
             names: read_stream_names(layers),
@@ -76,8 +74,8 @@ impl Stream {
             read_count: layers.count("stream.read_count", 1..=10_000),
             prefetch: layers.count("stream.prefetch", 1..=1_000_000),
             prefetch_bytes: layers.bytes("stream.prefetch_bytes", 65_536..=1 << 30),
-            heartbeat: if heartbeat.is_zero() { (claim_after / 4).max(Duration::from_millis(1)) } else { heartbeat },
-            claim_after,
+            heartbeat: layers.millis("stream.heartbeat_ms", 0..=86_400_000),
+            claim_after: layers.millis("stream.claim_after_ms", 10..=86_400_000),
             max_deliveries: layers.count("stream.max_deliveries", 1..=1_000),
             max_data_bytes: layers.bytes("stream.max_data_bytes", 64..=16 << 20),
             reply_length: layers.count("stream.reply_length", 1..=10_000_000),
@@ -94,17 +92,15 @@ impl Stream {
 
 fn read_stream_names(layers: &mut Layers) -> Vec<String> {
     const KEY: &str = "stream.names";
-    let Some(names) = layers.list(KEY) else {
-        return Vec::new();
-    };
+    let Some(names) = layers.list(KEY) else { return Vec::new() };
     if names.is_empty() {
         layers.reject(KEY, "must name at least one stream".to_owned());
     }
     for (index, stream) in names.iter().enumerate() {
         let problem = if name(stream).is_none() {
             NAME_RULE
-        } else if [":dead", ":scheduled", ":finished", ":retention"].iter().any(|end| stream.ends_with(end)) {
-            "must not end in :dead, :scheduled, :finished or :retention, which are the daemon's own"
+        } else if OWN_ENDINGS.iter().any(|end| stream.ends_with(end)) {
+            "must not end in :dead, :scheduled, :finished, :lineage, :owner or :retention, which are the daemon's own"
         } else if stream.starts_with("lock:") || stream.starts_with("reply:") {
             "must not start with lock: or reply:, which locks and replies are named by"
         } else if names[..index].contains(stream) {
@@ -117,6 +113,9 @@ fn read_stream_names(layers: &mut Layers) -> Vec<String> {
     names
 }
 
+/// What the names of keys beside a stream end in.
+const OWN_ENDINGS: [&str; 6] = [":dead", ":scheduled", ":finished", ":lineage", ":owner", ":retention"];
+
 const NAME_RULE: &str = "must be 1 to 128 bytes of text without white space, control characters or ://";
 
 /// Names appear in logs and metrics, so a URL that strayed in here is refused before it can.
@@ -125,6 +124,24 @@ fn name(text: &str) -> Option<String> {
         && !text.contains(|c: char| c.is_whitespace() || c.is_control())
         && !text.contains("://");
     is_name.then(|| text.to_owned())
+}
+
+/// `[fleet]`: who owns the streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fleet {
+    /// The silence of an owner after which another instance takes its streams over.
+    pub lease: Duration,
+    /// Time between two looks at its signs of life.
+    pub look: Duration,
+}
+
+impl Fleet {
+    pub(super) fn read(layers: &mut Layers) -> Self {
+        Fleet {
+            lease: layers.millis("fleet.lease_ms", 300..=60_000),
+            look: layers.millis("fleet.look_ms", 10..=10_000),
+        }
+    }
 }
 
 /// `[lock]`: the nodes that grant locks, and for how long.

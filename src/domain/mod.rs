@@ -1,11 +1,10 @@
-//! What a domain is to the engine, and the shop that ships with it. Pure: no I/O, no clock, no randomness.
+//! What a domain is to the engine. Pure: no I/O, no clock, no randomness.
 //!
-//! The engine (`plan`, `batch`, `store`, `stream`, `lock`, `worker`) knows a domain through [`Domain`] alone. The shop
-//! ([`shop::Shop`], with its aggregates in [`item`] and [`order`]) is one implementation; another crate brings its own.
+//! The engine (`plan`, `batch`, `store`, `stream`, `lock`, `worker`) knows a domain through [`Domain`] alone.
 
-pub mod item;
-pub mod order;
-pub mod shop;
+pub mod declare;
+pub mod fields;
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -144,7 +143,7 @@ pub trait Domain: Send + Sync + 'static {
 
     /// The version of the states' stored form, from 1. A new number makes the engine forget every stored state and read the
     /// events instead: it is due whenever the same events add up to another state, or the same state is written in another way.
-    const STATE_SCHEMA: u16;
+    const STATE_SCHEMA: u16 = 1;
 
     /// Every aggregate type.
     const AGGREGATES: &'static [&'static str];
@@ -166,7 +165,14 @@ pub trait Domain: Send + Sync + 'static {
 
     /// The aggregates that `command` touches, given the state of the aggregate that [`Targets::FromStateOf`] named.
     /// That aggregate must be among them.
-    fn resolve(command: &Self::Command, state: &Self::State) -> Vec<AggregateId>;
+    ///
+    /// A domain whose targets are always known need not write this.
+    fn resolve(command: &Self::Command, _state: &Self::State) -> Vec<AggregateId> {
+        match Self::targets(command) {
+            Targets::Known(targets) => targets,
+            Targets::FromStateOf(one) => vec![one],
+        }
+    }
 
     /// What `command` brings about on these states: events, or a rejection. The events are applied all or none.
     fn decide(
@@ -178,10 +184,23 @@ pub trait Domain: Send + Sync + 'static {
     fn evolve(state: &mut Self::State, event: &Self::Event);
 
     /// About how many bytes `state` holds beside its own size, behind pointers. The engine bounds its memory by it.
-    fn weight(state: &Self::State) -> usize;
+    /// A state without pointers has none.
+    fn weight(_state: &Self::State) -> usize {
+        0
+    }
 
     /// The event's stored form.
     fn encode(event: &Self::Event) -> EncodedEvent;
+
+    /// What the data of this job type has to be, in JSON Schema, for those who write producers; `None` where nobody has said.
+    fn job_schema(_job_type: &str) -> Option<schemars::Schema> {
+        None
+    }
+
+    /// What the payload of this event type is, in JSON Schema, for those who read the log; `None` where nobody has said.
+    fn event_schema(_event_type: &str) -> Option<schemars::Schema> {
+        None
+    }
 
     /// The event of a stored form, of this and of every earlier schema version.
     fn decode(event_type: &str, schema_version: u16, payload: &[u8]) -> Result<Self::Event, Undecodable>;

@@ -2,35 +2,29 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::shop::Shop;
+use crate::testing::account::Accounts;
 
 const LIMIT: usize = 1 << 20;
 
 fn entry(fields: &[(&str, &str)]) -> Entry {
     let fields = fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
-    Entry {
-        stream: "jobs".into(),
-        id: EntryId { ms: 5, seq: 1 },
-        fields,
-        deliveries: None,
-        lineage: Lineage::default(),
-    }
+    Entry::new("jobs".into(), EntryId { ms: 5, seq: 1 }, fields)
 }
 
 fn reason(fields: &[(&str, &str)]) -> String {
-    decode::<Shop>(&entry(fields), LIMIT).work.expect_err("the job is dead").reason()
+    decode::<Accounts>(&entry(fields), LIMIT).work.expect_err("the job is dead").reason()
 }
 
-const RESTOCK: [(&str, &str); 3] = [("type", "item.restock"), ("key", "a"), ("data", r#"{"quantity":1}"#)];
+const DEPOSIT: [(&str, &str); 3] = [("type", "account.deposit"), ("key", "a"), ("data", r#"{"amount":1}"#)];
 
 #[test]
 fn a_job_needs_three_fields() {
-    let job = decode::<Shop>(&entry(&RESTOCK), LIMIT);
+    let job = decode::<Accounts>(&entry(&DEPOSIT), LIMIT);
     assert!(job.work.is_ok(), "{:?}", job.work);
-    assert_eq!(job.subject, Some(AggregateId::new("item", "a")));
-    assert_eq!(job.id, decode::<Shop>(&entry(&RESTOCK), LIMIT).id, "every delivery has the same id");
+    assert_eq!(job.subject, Some(AggregateId::new("account", "a")));
+    assert_eq!(job.id, decode::<Accounts>(&entry(&DEPOSIT), LIMIT).id, "every delivery has the same id");
     for missing in ["type", "key", "data"] {
-        let rest: Vec<_> = RESTOCK.into_iter().filter(|(name, _)| *name != missing).collect();
+        let rest: Vec<_> = DEPOSIT.into_iter().filter(|(name, _)| *name != missing).collect();
         assert_eq!(reason(&rest), format!("malformed: {missing} is missing"));
     }
 }
@@ -48,8 +42,8 @@ fn a_uuid_is_the_id_and_other_text_is_mapped() {
 fn a_job_without_an_id_gets_one_that_no_other_stream_gives() {
     let of = |stream: &str, ms, lineage| {
         let entry =
-            Entry { stream: stream.into(), id: EntryId { ms, seq: 1 }, lineage: Lineage(lineage), ..entry(&RESTOCK) };
-        decode::<Shop>(&entry, LIMIT).id
+            Entry { stream: stream.into(), id: EntryId { ms, seq: 1 }, lineage: Lineage(lineage), ..entry(&DEPOSIT) };
+        decode::<Accounts>(&entry, LIMIT).id
     };
     let (one, other) = (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
     assert_eq!(of("jobs", 5, one), of("jobs", 5, one), "every delivery has the same id");
@@ -61,7 +55,7 @@ fn a_job_without_an_id_gets_one_that_no_other_stream_gives() {
 #[test]
 fn every_wrong_field_is_named() {
     let with = |name, value| {
-        let mut fields = RESTOCK.to_vec();
+        let mut fields = DEPOSIT.to_vec();
         fields.retain(|(given, _)| *given != name);
         fields.push((name, value));
         reason(&fields)
@@ -84,22 +78,25 @@ fn every_wrong_field_is_named() {
     assert_eq!(with("v", "0"), "malformed: v must be from 1 to 65535");
     assert_eq!(with("corr", &long), "malformed: corr has 129 bytes, more than 128");
     assert_eq!(with("reply", "jobs"), "malformed: reply must name a stream that begins with `reply:`");
-    assert_eq!(with("type", "item.x\u{1b}"), "unknown_type: type `item.x\\u{1b}` is not a job type of this daemon");
-    let twice = [RESTOCK.as_slice(), &[("key", "b")]].concat();
+    assert_eq!(
+        with("type", "account.x\u{1b}"),
+        "unknown_type: type `account.x\\u{1b}` is not a job type of this daemon"
+    );
+    let twice = [DEPOSIT.as_slice(), &[("key", "b")]].concat();
     assert_eq!(reason(&twice), "malformed: key is given twice");
 }
 
 #[test]
 fn data_over_the_limit_is_refused_unparsed() {
-    let data = format!(r#"{{"quantity":1,"pad":"{}"}}"#, "x".repeat(LIMIT));
-    let fields = [("type", "item.restock"), ("key", "a"), ("data", data.as_str())];
+    let data = format!(r#"{{"amount":1,"pad":"{}"}}"#, "x".repeat(LIMIT));
+    let fields = [("type", "account.deposit"), ("key", "a"), ("data", data.as_str())];
     assert!(reason(&fields).starts_with("too_large: data has "), "{}", reason(&fields));
 }
 
 #[test]
 fn nesting_is_bounded_in_every_field_and_counted_outside_of_text() {
-    let nested = |levels: usize| format!(r#"{{"quantity":1,"x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
-    let with = |data: &str| decode::<Shop>(&entry(&[RESTOCK[0], RESTOCK[1], ("data", data)]), LIMIT).work;
+    let nested = |levels: usize| format!(r#"{{"amount":1,"x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+    let with = |data: &str| decode::<Accounts>(&entry(&[DEPOSIT[0], DEPOSIT[1], ("data", data)]), LIMIT).work;
     assert!(with(&nested(99)).is_ok());
     let dead = with(&nested(200)).expect_err("it is nested too deep");
     assert_eq!(dead.reason(), "malformed: data is nested deeper than 100 levels");
@@ -122,9 +119,9 @@ proptest! {
     fn no_entry_makes_decode_panic(fields in proptest::collection::vec(
         (prop_oneof![Just(b"type".to_vec()), Just(b"key".to_vec()), Just(b"data".to_vec()), Just(b"id".to_vec()),
             Just(b"v".to_vec()), Just(b"reply".to_vec()), any::<Vec<u8>>()],
-         prop_oneof![Just(b"item.restock".to_vec()), Just(b"order.place".to_vec()), any::<Vec<u8>>()]), 0..10)) {
-        let entry = Entry { stream: "jobs".into(), id: EntryId { ms: 1, seq: 0 }, fields, deliveries: None, lineage: Lineage::default() };
-        let job = decode::<Shop>(&entry, LIMIT);
+         prop_oneof![Just(b"account.deposit".to_vec()), Just(b"order.place".to_vec()), any::<Vec<u8>>()]), 0..10)) {
+        let entry = Entry::new("jobs".into(), EntryId { ms: 1, seq: 0 }, fields);
+        let job = decode::<Accounts>(&entry, LIMIT);
         if let Err(dead) = job.work {
             prop_assert!(!dead.detail.is_empty());
         }

@@ -20,7 +20,12 @@ impl<'a> Attempt<'a> {
     /// Asks every node for the keys.
     pub fn start(redlock: &'a Redlock, keys: &[String]) -> Attempt<'a> {
         let (unique, places) = sorted(keys);
-        Attempt { redlock, round: Round::ask(redlock, Op::Acquire, unique.into(), token()), places, concluded: false }
+        Attempt {
+            redlock,
+            round: Round::ask(redlock, Op::Acquire, unique.into(), token(&redlock.name)),
+            places,
+            concluded: false,
+        }
     }
 
     pub async fn collect(&mut self) {

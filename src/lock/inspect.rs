@@ -166,6 +166,15 @@ async fn identify(connection: &mut MultiplexedConnection) -> Result<Identity, Re
     })
 }
 
+impl super::Redlock {
+    /// Asks every node what it is, all at once and for a second at most. What would break the promise of a lock is refused:
+    /// a cluster node, a replica, a Sentinel, a server that evicts keys, the same server twice. The same is asked at every
+    /// reconnect, when a node that is refused does not vote.
+    pub async fn inspect(&self) -> Vec<NodeFinding> {
+        inspect(self.nodes.iter().map(|node| &node.address)).await
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

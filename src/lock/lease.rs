@@ -1,8 +1,9 @@
 //! What a holder has in hand: its keys, the token that proves them its own, and the time until which it may trust them.
 
+use super::Redlock;
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The keys granted by one acquisition.
@@ -75,12 +76,56 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// A token that no other acquisition has or had: 20 random bytes as 40 hexadecimal digits, as node-redlock's.
-pub(super) fn token() -> Arc<str> {
+/// A token that no other acquisition has or had: 20 bytes as 40 hexadecimal digits, as node-redlock's. Those of one holder begin with
+/// its `name`, which leaves 12 random bytes; without a name all are.
+pub(super) fn token(name: &str) -> Arc<str> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bytes: [u8; 20] = rand::random();
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect::<String>().into()
+    let digits = digits.map(|digit| char::from(DIGITS[usize::from(digit)])).skip(name.len());
+    name.chars().chain(digits).collect::<String>().into()
+}
+
+/// How many digits the name of a holder has.
+const NAME_DIGITS: usize = 16;
+
+/// The holders that are known to be gone, each with the time until which keys of theirs may be left.
+#[derive(Debug, Default)]
+pub(super) struct Legacy(Mutex<Vec<(Arc<str>, Instant)>>);
+
+impl Legacy {
+    /// Whoever has this name is gone, and the last of its keys ends at `until` by itself.
+    pub fn add(&self, name: Arc<str>, until: Instant) {
+        self.lock().push((name, until));
+    }
+
+    /// Those of whom keys may be left.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let mut names = self.lock();
+        names.retain(|(_, until)| Instant::now() < *until);
+        names.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Nothing panics under this lock.
+    fn lock(&self) -> MutexGuard<'_, Vec<(Arc<str>, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Redlock {
+    /// The same, as the holder with this name: 16 hexadecimal digits that no other holder has. Its tokens begin with them.
+    pub fn named(self, name: &str) -> Redlock {
+        Redlock { name: name.chars().take(NAME_DIGITS).collect::<String>().into(), ..self }
+    }
+
+    /// The holder whose name `id` begins with is gone for good: for one ttl, which is how long keys of its can be left, whatever it
+    /// holds is free. If it lives all the same, two hold a key, which is what may happen to any lock.
+    pub fn succeed(&self, id: &str) {
+        let name: String = id.chars().take(NAME_DIGITS).collect();
+        if name.len() == NAME_DIGITS && *name != *self.name {
+            self.legacy.add(name.into(), Instant::now() + self.settings.ttl);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -89,14 +134,24 @@ mod tests {
 
     #[test]
     fn a_token_is_forty_hexadecimal_digits_and_new_each_time() {
-        let (first, second) = (token(), token());
+        let (first, second) = (token(""), token(""));
         assert_eq!(first.len(), 40);
         assert!(first.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase()));
         assert_ne!(first, second);
+        let (first, second) = (token("0123456789abcdef"), token("0123456789abcdef"));
+        assert!(first.len() == 40 && first.starts_with("0123456789abcdef") && first != second);
+    }
+
+    #[test]
+    fn keys_of_a_holder_that_is_gone_are_looked_for_until_the_last_has_ended() {
+        let (legacy, now) = (Legacy::default(), Instant::now());
+        legacy.add("gone".into(), now + Duration::from_secs(60));
+        legacy.add("long gone".into(), now);
+        assert_eq!(legacy.names(), [Arc::<str>::from("gone")]);
     }
 
     fn lease(keys: &[&str], deadline: Instant) -> Lease {
-        Lease::new(token(), keys.iter().map(ToString::to_string).collect(), Instant::now(), deadline)
+        Lease::new(token(""), keys.iter().map(ToString::to_string).collect(), Instant::now(), deadline)
     }
 
     #[test]

@@ -70,6 +70,7 @@ mod single;
 pub use held::{ExtendError, Held};
 pub use inspect::{Identity, NodeFinding, Refusal};
 pub use lease::Lease;
+use lease::Legacy;
 pub use quorum::KeyResult;
 pub use single::LockError;
 
@@ -264,6 +265,9 @@ pub struct Redlock {
     nodes: Arc<[Node]>,
     settings: Settings,
     observer: Observer,
+    /// What tokens begin with.
+    name: Arc<str>,
+    legacy: Arc<Legacy>,
 }
 
 impl Redlock {
@@ -278,7 +282,7 @@ impl Redlock {
         let roster = Arc::new(Roster::default());
         let start = |address| Node::start(address, settings, observer.clone(), roster.clone());
         let nodes = nodes.into_iter().map(start).collect();
-        Ok(Redlock { nodes, settings, observer })
+        Ok(Redlock { nodes, settings, observer, name: "".into(), legacy: Arc::default() })
     }
 
     /// What it was started with.
@@ -294,13 +298,6 @@ impl Redlock {
     /// The state of every node, as of its last answer.
     pub fn nodes(&self) -> Vec<NodeStatus> {
         self.nodes.iter().map(Node::status).collect()
-    }
-
-    /// Asks every node what it is, all at once and for a second at most. What would break the promise of a lock is refused:
-    /// a cluster node, a replica, a Sentinel, a server that evicts keys, the same server twice. The same is asked at every
-    /// reconnect, when a node that is refused does not vote.
-    pub async fn inspect(&self) -> Vec<NodeFinding> {
-        inspect::inspect(self.nodes.iter().map(|node| &node.address)).await
     }
 
     /// Tries once to lock all of `keys`. It asks all nodes at once, and returns as soon as their votes decide every key
@@ -340,7 +337,7 @@ impl Redlock {
         if keys.is_empty() {
             return;
         }
-        let claim = Claim { keys, token, since: Instant::now() };
+        let claim = Claim { keys, token, since: Instant::now(), legacy: Arc::default() };
         for node in self.nodes.iter() {
             node.send(Request::Release { claim: claim.clone() });
         }

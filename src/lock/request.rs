@@ -22,6 +22,8 @@ pub(super) struct Claim {
     pub keys: Arc<[String]>,
     pub token: Arc<str>,
     pub since: Instant,
+    /// Holders that are gone: a key that is held under a token of theirs is free.
+    pub legacy: Arc<[Arc<str>]>,
 }
 
 /// One request to one node. Each is one command, so that replies and requests pair up.
@@ -161,7 +163,8 @@ mod tests {
     const PATIENCE: Duration = Duration::from_millis(50);
 
     fn claim(keys: usize, since: Instant) -> Claim {
-        Claim { keys: (0..keys).map(|key| key.to_string()).collect(), token: "token".into(), since }
+        let keys = (0..keys).map(|key| key.to_string()).collect();
+        Claim { keys, token: "token".into(), since, legacy: Arc::default() }
     }
 
     fn acquire(keys: usize, since: Instant) -> Request {

@@ -20,7 +20,8 @@ impl Round {
     /// Asks every node for the keys, each named once.
     pub fn ask(redlock: &Redlock, op: Op, keys: Arc<[String]>, token: Arc<str>) -> Round {
         let tally = Tally::new(redlock.nodes.len(), keys.len());
-        let claim = Claim { keys, token, since: Instant::now() };
+        let legacy = if op == Op::Acquire { redlock.legacy.names().into() } else { Arc::default() };
+        let claim = Claim { keys, token, since: Instant::now(), legacy };
         let (ballot, ballots) = mpsc::unbounded_channel();
         if !claim.keys.is_empty() {
             for node in redlock.nodes.iter() {

@@ -5,6 +5,7 @@
 
 use super::quorum::Vote;
 use redis::{Cmd, Value};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `SET key token NX PX ttl` for every key, and 1 where all are granted.
@@ -36,6 +37,24 @@ for i = 1, #keys do
 end
 return votes or 1";
 
+/// The same, one by one, and a key is granted as well that is held by one who is gone: whose token begins with one of the names
+/// that follow the ttl.
+const SUCCEED: &str = "local call, token, ttl, gone, votes = redis.pcall, ARGV[1], ARGV[2], {}, {}
+for i = 3, #ARGV do gone[ARGV[i]] = 1 end
+for i, key in ipairs(KEYS) do
+  local reply = call('SET', key, token, 'NX', 'PX', ttl)
+  local vote = reply and (reply.err or 1) or 0
+  if vote == 0 then
+    local holder = call('GET', key)
+    if type(holder) == 'string' and gone[string.sub(holder, 1, 16)] then
+      reply = call('SET', key, token, 'PX', ttl)
+      vote = reply.err or 1
+    end
+  end
+  votes[i] = vote
+end
+return votes";
+
 /// Compare and delete: only the holder's own token is removed, never the next holder's.
 const RELEASE_ONE: &str =
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) else return 0 end";
@@ -65,9 +84,18 @@ for i, key in ipairs(KEYS) do
 end
 return extended";
 
-/// The call that sets all keys that are free. For a single key the plain command does, at half the cost (measured).
-pub(super) fn acquire(keys: &[String], token: &str, ttl: Duration) -> Cmd {
+/// The call that sets all keys that are free, or held by one of those who are gone. For a single key that may only be free the
+/// plain command does, at half the cost (measured).
+pub(super) fn acquire(keys: &[String], token: &str, ttl: Duration, gone: &[Arc<str>]) -> Cmd {
     let ttl = ttl.as_millis().to_string();
+    if !gone.is_empty() {
+        let mut cmd = call(SUCCEED, keys, token);
+        cmd.arg(ttl);
+        for name in gone {
+            cmd.arg(&**name);
+        }
+        return cmd;
+    }
     if let [key] = keys {
         let mut cmd = redis::cmd("SET");
         cmd.arg(key).arg(token).arg("NX").arg("PX").arg(ttl);
@@ -204,13 +232,13 @@ mod tests {
         assert_eq!(read(Value::Okay, 1).votes, [Vote::Granted]);
         assert_eq!(read(Value::Nil, 1).votes, [Vote::Held]);
         assert_eq!(read(Value::SimpleString("PONG".into()), 1).votes, [Vote::Failed]);
-        let packed = acquire(&["a".into()], "t", Duration::from_millis(1500)).get_packed_command();
+        let packed = acquire(&["a".into()], "t", Duration::from_millis(1500), &[]).get_packed_command();
         assert_eq!(packed, b"*6\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nt\r\n$2\r\nNX\r\n$2\r\nPX\r\n$4\r\n1500\r\n");
     }
 
     #[test]
     fn a_call_names_its_keys_then_token_and_ttl() {
-        let packed = acquire(&["a".into(), "b".into()], "t", Duration::from_millis(1500)).get_packed_command();
+        let packed = acquire(&["a".into(), "b".into()], "t", Duration::from_millis(1500), &[]).get_packed_command();
         let packed = String::from_utf8(packed).expect("ASCII");
         assert!(packed.ends_with("$1\r\n2\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nt\r\n$4\r\n1500\r\n"), "{packed}");
     }

@@ -34,6 +34,7 @@ pub struct Family {
     /// Counter, gauge or histogram.
     pub kind: Kind,
     /// What its values are.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "the dashboard is held to it"))]
     pub unit: Unit,
     /// The labels that every series of it has.
     pub labels: &'static [&'static str],
@@ -96,9 +97,23 @@ families! {
     FETCH_BATCH = Histogram(SIZES), Count, "lockkeeper_fetch_batch_jobs", [],
         "Jobs per read that brought any.";
 
+    // Owners
+    STREAM_OWNED = Gauge, Flag, "lockkeeper_stream_owned", ["queue"],
+        "1 on the daemon that owns the stream, 0 on those that stand by.";
+    STREAM_EPOCH = Gauge, Count, "lockkeeper_stream_epoch", ["queue"],
+        "How often the stream was taken, as last seen.";
+    STREAM_SILENT = Gauge, Seconds, "lockkeeper_stream_silent_seconds", ["queue"],
+        "How long the owner has given no sign of life, as this daemon sees it; absent when nobody owns the stream.";
+    FLEET_TAKES = Counter, Count, "lockkeeper_fleet_takes_total", ["queue", "from"],
+        "Times this daemon took the stream, from nobody or from an owner that was silent.";
+    FLEET_RELEASES = Counter, Count, "lockkeeper_fleet_releases_total", ["queue"],
+        "Times this daemon left the stream to others.";
+    FLEET_LOST = Counter, Count, "lockkeeper_fleet_lost_total", ["queue"],
+        "Times another daemon took the stream from this one.";
+
     // Jobs
     JOBS_FETCHED = Counter, Count, "lockkeeper_jobs_fetched_total", ["queue", "source"],
-        "Jobs taken in, new or claimed from a dead consumer.";
+        "Jobs taken in, new or taken over from another owner.";
     JOBS_PROCESSED = Counter, Count, "lockkeeper_jobs_processed_total", ["queue", "job_type", "outcome"],
         "Jobs that ended, by outcome.";
     JOBS_DEAD = Counter, Count, "lockkeeper_jobs_dead_lettered_total", ["queue", "reason"],

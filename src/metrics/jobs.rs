@@ -1,12 +1,11 @@
 //! What becomes of jobs, and how long it takes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Metrics;
 use super::families::*;
+use super::registry::Metrics;
+use super::running::InFlight;
 use crate::job::DeadCode;
 
 /// What a job ended as, as a label.
@@ -57,35 +56,6 @@ pub struct EndedJob<'a> {
     pub bytes: usize,
 }
 
-/// The batches in flight, and when each of them started.
-#[derive(Debug, Default)]
-pub(super) struct Running {
-    next: AtomicU64,
-    started: Mutex<BTreeMap<u64, Instant>>,
-}
-
-impl Running {
-    /// Nothing panics under this lock.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A batch in flight, until it is dropped.
-#[derive(Debug)]
-pub struct InFlight {
-    running: Arc<Running>,
-    number: u64,
-    /// When it started.
-    pub since: Instant,
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.running.lock().remove(&self.number);
-    }
-}
-
 impl Metrics {
     /// Creates the series of one stream's jobs.
     pub(super) fn start_jobs(&self, queue: &str, job_types: &[&'static str]) {
@@ -105,18 +75,12 @@ impl Metrics {
 
     /// A batch starts; it ends when what is returned is dropped.
     pub fn batch_started(&self) -> InFlight {
-        let (running, since) = (self.running.clone(), Instant::now());
-        let number = running.next.fetch_add(1, Ordering::Relaxed);
-        running.lock().insert(number, since);
-        InFlight { running, number, since }
+        InFlight::begin(self.running.clone())
     }
 
     /// How many batches are in flight, and for how long the oldest has been.
     pub(super) fn show_running(&self) {
-        let (count, oldest) = {
-            let running = self.running.lock();
-            (running.len(), running.values().min().map_or(Duration::ZERO, Instant::elapsed))
-        };
+        let (count, oldest) = self.running.count_and_age();
         self.set(&BATCHES_IN_FLIGHT, [], count as f64);
         self.set(&OLDEST_RUNNING, [], oldest.as_secs_f64());
     }

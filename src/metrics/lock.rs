@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::families::*;
-use super::{Metrics, flag};
+use super::registry::{Metrics, flag};
 
 /// Why a batch could not trust its locks any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

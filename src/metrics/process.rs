@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::families::*;
-use super::{Metrics, flag};
+use super::registry::{Metrics, flag};
 
 /// The state that a process is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl State {
 pub enum DrainOutcome {
     /// It came to its end.
     Finished,
-    /// It was handed back.
+    /// It was left in its stream.
     Released,
     /// The time for draining was over.
     Abandoned,

@@ -1,14 +1,14 @@
 //! Where jobs wait, and how they come in.
 
 use super::families::*;
-use super::{Metrics, flag};
+use super::registry::{Metrics, flag};
 
 /// Where taken-in jobs come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Never delivered before.
     New,
-    /// Delivered to a consumer that has gone quiet.
+    /// Delivered before, to another owner or in an answer that was lost.
     Claimed,
 }
 
@@ -55,6 +55,7 @@ impl QueueSample {
 impl Metrics {
     /// Creates the counters of one stream.
     pub(super) fn start_queue(&self, queue: &str) {
+        self.start_owner(queue);
         Source::ALL.iter().for_each(|source| self.fetched(queue, *source, 0));
         for family in
             [&GROUPS_RECREATED, &CLAIM_DELETED, &ENTRIES_LOST, &ENTRIES_ORPHANED, &JOBS_SCHEDULED, &JOBS_PROMOTED]
@@ -71,6 +72,11 @@ impl Metrics {
     /// One read brought so many jobs.
     pub fn read(&self, jobs: usize) {
         self.record(&FETCH_BATCH, [], jobs as f64);
+    }
+
+    /// Another daemon reads the streams.
+    pub fn stands_by(&self) {
+        self.set(&QUEUE_POLL, [], UNKNOWN);
     }
 
     /// The streams were read.
@@ -135,4 +141,4 @@ impl Metrics {
 }
 
 /// A gauge with this value is left out of what is rendered, so that nobody takes it for a 0.
-const UNKNOWN: f64 = f64::NAN;
+pub(super) const UNKNOWN: f64 = f64::NAN;

@@ -1,7 +1,7 @@
 //! What goes because it is old.
 
-use super::Metrics;
 use super::families::*;
+use super::registry::Metrics;
 
 impl Metrics {
     /// Creates the counters of the retention.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Metrics;
 use super::families::*;
+use super::registry::Metrics;
 
 impl Metrics {
     /// Creates the series of the store, with all that may go wrong.

@@ -4,13 +4,15 @@ use std::time::Instant;
 
 use super::BatchId;
 use crate::domain::{AggregateId, Targets};
-use crate::job::JobId;
+use crate::job::{JobId, Turn};
 
-/// A job that waits: what the plan needs to know of it, and the job itself.
+/// A job in the plan, and what the plan needs to know of it. It is moved whole, into a batch and back.
 #[derive(Debug)]
-pub struct Waiting<T> {
+pub struct Queued<T> {
     /// The job's id. Two deliveries of one job never run side by side.
     pub id: JobId,
+    /// Its place in the line.
+    pub turn: Turn,
     /// What it touches.
     pub targets: Targets,
     /// Its size in bytes.
@@ -18,7 +20,7 @@ pub struct Waiting<T> {
     /// Not before this moment: it was tried and has to wait.
     pub not_before: Option<Instant>,
     /// The largest batch it may be part of: it was in a larger one that the database refused.
-    pub company: usize,
+    pub batch_limit: usize,
     /// Nothing else may be in flight while it runs: it may be what ended the process before.
     pub alone: bool,
     /// How often it went back.
@@ -27,28 +29,36 @@ pub struct Waiting<T> {
     pub job: T,
 }
 
+impl<T> Queued<T> {
+    /// A job that has not been tried, and may run with any others.
+    pub fn new(turn: Turn, id: JobId, targets: Targets, bytes: usize, job: T) -> Self {
+        Self { id, turn, targets, bytes, not_before: None, batch_limit: usize::MAX, alone: false, tries: 0, job }
+    }
+
+    /// What it is known to touch; nothing while that depends on a state.
+    pub fn aggregates(&self) -> &[AggregateId] {
+        match &self.targets {
+            Targets::Known(aggregates) => aggregates,
+            Targets::FromStateOf(_) => &[],
+        }
+    }
+}
+
 /// A job that has been given its turn. Hand it back to the plan with [`Plan::finish`](super::Plan::finish) or
 /// [`Plan::put_back`](super::Plan::put_back).
 #[derive(Debug)]
 pub struct Planned<T> {
     /// The batch that it is in.
     pub batch: BatchId,
-    /// Its place in the order of arrival.
-    pub turn: u64,
-    /// The job's id.
-    pub id: JobId,
-    /// What it touches; in flight until the job is handed back.
-    pub aggregates: Vec<AggregateId>,
-    /// Its size in bytes.
-    pub bytes: usize,
-    /// The largest batch it may be part of.
-    pub company: usize,
-    /// Nothing else is in flight while it runs.
-    pub alone: bool,
-    /// How often it went back.
-    pub tries: u32,
-    /// The job.
-    pub job: T,
+    /// The job. What it touches is known, and in flight until the plan has it again.
+    pub queued: Box<Queued<T>>,
+}
+
+impl<T> Planned<T> {
+    /// What it touches.
+    pub fn aggregates(&self) -> &[AggregateId] {
+        self.queued.aggregates()
+    }
 }
 
 /// Jobs that run together.

@@ -1,6 +1,6 @@
 //! Which jobs the broker holds an entry of.
 
-use super::{Pace, Stopped, Tally, What};
+use super::pace::{Pace, Stopped, Tally, What};
 use crate::job::JobId;
 use crate::stream::{Broker, Selection};
 

@@ -4,7 +4,8 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Pace, Stopped, What, floor, letters, receipts, replies};
+use super::pace::{Pace, Stopped, What};
+use super::sweep::{floor, letters, receipts, replies};
 use crate::config::{self, Config};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;

@@ -1,8 +1,10 @@
 //! What an audit reads beside the events: every receipt, every snapshot, and where the sequence stands.
 
-use super::read::{receipt, text};
+use super::error::{Outage, StoreError};
+use super::pool::Store;
+use super::read::{StoredReceipt, receipt, text};
+use super::row::column;
 use super::sql::Sql;
-use super::{Outage, Store, StoreError, StoredReceipt, column};
 use crate::job::JobId;
 
 /// A row of the table of snapshots, be it good for anything or not.

@@ -12,10 +12,10 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlRow};
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection as _, Either, Executor, MySql, MySqlConnection, Row};
 
-use super::error::is_broken;
-use super::part::{self, Part};
-use super::session::ONE_BY_ONE;
-use super::{LOCK_WAIT_SECONDS, Outage, StoreError, column};
+use super::commit::part::{self, Part};
+use super::error::{Outage, StoreError, is_broken};
+use super::row::column;
+use super::session::{LOCK_WAIT_SECONDS, ONE_BY_ONE};
 
 /// How long a connection may take to say that it is alive.
 const ALIVE_WITHIN: Duration = Duration::from_secs(1);
@@ -86,7 +86,7 @@ impl Standing {
 /// A connection of the pool, for one packet.
 #[derive(Debug)]
 pub struct Connection {
-    lent: Lent,
+    lent: PooledGuard,
     limit: Duration,
     standing: Arc<Standing>,
     /// What the server calls it.
@@ -100,12 +100,12 @@ pub struct Connection {
 /// A connection out of the pool. Once it has been used it is closed unless it is given back, so that nobody ever has one
 /// whose packet was left half way: with a transaction open, or with answers still to come.
 #[derive(Debug)]
-struct Lent {
+struct PooledGuard {
     connection: Option<PoolConnection<MySql>>,
     is_used: bool,
 }
 
-impl Lent {
+impl PooledGuard {
     fn get(&mut self) -> Result<&mut MySqlConnection, StoreError> {
         self.is_used = true;
         let given_back = || StoreError::Unavailable(Outage::Other, "the connection was given back".into());
@@ -121,7 +121,7 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for PooledGuard {
     fn drop(&mut self) {
         if let (Some(connection), true) = (self.connection.take(), self.is_used) {
             drop(connection.detach());
@@ -142,7 +142,7 @@ impl Connection {
         limit: Duration,
         standing: Arc<Standing>,
     ) -> Result<Self, StoreError> {
-        let mut lent = Lent { connection: Some(inner), is_used: false };
+        let mut lent = PooledGuard { connection: Some(inner), is_used: false };
         let question = format!("SELECT CONNECTION_ID(), @@global.read_only, @@global.innodb_read_only, {ONE_BY_ONE}");
         let asked = tokio::time::timeout(ALIVE_WITHIN.min(limit), lent.get()?.fetch_one(question.as_str())).await;
         let row = asked

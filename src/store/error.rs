@@ -2,7 +2,7 @@
 
 use sqlx::mysql::MySqlDatabaseError;
 
-use super::part::Part;
+use super::commit::part::Part;
 
 /// A failed read or commit.
 #[derive(Debug, thiserror::Error)]

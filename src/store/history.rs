@@ -6,29 +6,17 @@ use std::ops::RangeInclusive;
 use sqlx::mysql::MySqlRow;
 use uuid::Uuid;
 
+use super::commit::Snapshot;
+use super::error::StoreError;
+use super::pool::Store;
 use super::read::{by_kind, sixteen, text};
+use super::row::column;
 use super::sql::Sql;
-use super::{Store, StoreError, column};
 use crate::domain::AggregateId;
-
-/// The state of an aggregate as it was after one of its events.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The aggregate.
-    pub aggregate: AggregateId,
-    /// The version of the event.
-    pub version: u64,
-    /// The id of the event. A log that has another one in its place, or none, is another log.
-    pub event_id: Uuid,
-    /// The version of the state's schema.
-    pub schema_version: u16,
-    /// JSON.
-    pub state: Vec<u8>,
-}
 
 /// An event as far as its aggregate's state depends on it.
 #[derive(Clone, Debug)]
-pub struct Past {
+pub struct StoredEvent {
     /// The aggregate.
     pub aggregate: AggregateId,
     /// Its place in the aggregate's history, from 1.
@@ -82,7 +70,7 @@ impl Store {
         &self,
         wanted: &[(AggregateId, RangeInclusive<u64>)],
         ready: impl Future<Output = Result<(), E>> + Send,
-        mut take: impl FnMut(Past) + Send,
+        mut take: impl FnMut(StoredEvent) + Send,
     ) -> Result<(), E> {
         let kinds = by_kind(wanted.iter().map(|(aggregate, versions)| (aggregate, versions)));
         let mut sql = Sql::new();
@@ -105,42 +93,11 @@ impl Store {
             let Some(aggregate) = aggregate(row, &kinds)? else { return Ok(()) };
             let (version, event_id) = (column(row, 2)?, uuid(row, 3)?);
             let (event_type, schema_version) = (column(row, 4)?, column(row, 5)?);
-            take(Past { aggregate, version, event_id, event_type, schema_version, payload: column(row, 6)? });
+            take(StoredEvent { aggregate, version, event_id, event_type, schema_version, payload: column(row, 6)? });
             Ok(())
         };
         self.connection().await?.each(sql.into_string(), ready, each).await
     }
-
-    /// Stores a snapshot in place of the aggregate's earlier one; one that does not fit into a packet of `max_packet` bytes is
-    /// left out.
-    pub async fn keep(&self, snapshot: &Snapshot, max_packet: u64) -> Result<(), StoreError> {
-        let mut sql = Sql::new();
-        write(std::slice::from_ref(snapshot), &mut sql);
-        if super::packet::fits(sql.len(), max_packet) {
-            self.rows(sql.into_string(), false).await?;
-        }
-        Ok(())
-    }
-}
-
-/// Appends the statement that stores `snapshots`, ended by a semicolon.
-pub(super) fn write(snapshots: &[Snapshot], sql: &mut Sql) {
-    if snapshots.is_empty() {
-        return;
-    }
-    sql.raw("INSERT INTO snapshots (aggregate_type, aggregate_id, version, event_id, schema_version, state) VALUES ");
-    sql.list(snapshots, |sql, snapshot| {
-        sql.raw("(").text(snapshot.aggregate.kind).raw(",").bytes(snapshot.aggregate.id.as_bytes());
-        sql.raw(",").number(snapshot.version).raw(",").bytes(snapshot.event_id.as_bytes());
-        sql.raw(",").number(snapshot.schema_version).raw(",");
-        match std::str::from_utf8(&snapshot.state) {
-            Ok(text) => sql.text(text),
-            Err(_) => sql.bytes(&snapshot.state),
-        };
-        sql.raw(")");
-    });
-    sql.raw(" ON DUPLICATE KEY UPDATE version=VALUES(version),event_id=VALUES(event_id),");
-    sql.raw("schema_version=VALUES(schema_version),state=VALUES(state); ");
 }
 
 /// The aggregate of a row that begins with its type and id.

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use foldhash::HashMap;
 
+use super::commit::Anchor;
+use super::error::{Outage, StoreError};
+use super::pool::Store;
+use super::row::column;
 use super::sql::{JSON_ID, Sql};
-use super::{Store, StoreError, column};
 use crate::domain::AggregateId;
 use crate::job::{Fingerprint, JobId};
 use uuid::Uuid;
 
 /// What a batch of jobs stands on at one moment.
 #[derive(Debug, Default)]
-pub struct Ground {
+pub struct BatchRead {
     /// The receipts of those jobs that have one.
     pub receipts: HashMap<JobId, StoredReceipt>,
     /// The newest version of those aggregates that have events.
@@ -21,18 +24,6 @@ pub struct Ground {
     pub newest: Option<Anchor>,
     /// An anchor that was asked for is not in the log.
     pub is_lost: bool,
-}
-
-/// An event that is known to be in the log.
-///
-/// Positions follow the order of commits, and what a database loses are its last commits. So as long as the log has this
-/// event, it has every event that came before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Anchor {
-    /// Its place in the log.
-    pub position: u64,
-    /// Its id, which no event of another log at this place has.
-    pub event_id: Uuid,
 }
 
 /// A receipt as it is stored.
@@ -52,7 +43,7 @@ pub struct StoredReceipt {
 
 /// An event as it is stored.
 #[derive(Clone, Debug)]
-pub struct Recorded {
+pub struct RecordedEvent {
     /// Its place in the log.
     pub position: u64,
     /// The aggregate's type.
@@ -89,40 +80,40 @@ impl Store {
         jobs: &[JobId],
         aggregates: &[AggregateId],
         anchors: &[Anchor],
-    ) -> Result<Ground, StoreError> {
+    ) -> Result<BatchRead, StoreError> {
         let kinds = by_kind(aggregates.iter().map(|aggregate| (aggregate, ())));
         let mut sql = Sql::new();
         ask_for_receipts(jobs, &mut sql);
         ask_for_heads(&kinds, &mut sql);
         ask_for_anchors(anchors, &mut sql);
-        let mut ground = Ground::default();
+        let mut read = BatchRead::default();
         let mut seen = Vec::new();
         for row in &self.rows(sql.into_string(), false).await? {
             match column::<&str>(row, 1)? {
-                RECEIPT => drop(receipt(row).map(|(job, receipt)| ground.receipts.insert(job, receipt))?),
+                RECEIPT => drop(receipt(row).map(|(job, receipt)| read.receipts.insert(job, receipt))?),
                 ANCHOR => seen
                     .push(Anchor { position: column(row, 4)?, event_id: Uuid::from_bytes(sixteen(column(row, 0)?)?) }),
                 kind => {
                     if let (Some((kind, _)), Some(version)) = (kinds.get_key_value(kind), column(row, 4)?) {
-                        ground.heads.insert(AggregateId::new(kind, text(column(row, 0)?)?), version);
+                        read.heads.insert(AggregateId::new(kind, text(column(row, 0)?)?), version);
                     }
                 }
             }
         }
-        ground.is_lost = anchors.iter().any(|anchor| !seen.contains(anchor));
-        ground.newest = seen.into_iter().max();
-        Ok(ground)
+        read.is_lost = anchors.iter().any(|anchor| !seen.contains(anchor));
+        read.newest = seen.into_iter().max();
+        Ok(read)
     }
 
     /// Reads up to `limit` events from position `after` on, in order.
-    pub async fn events_from(&self, after: u64, limit: u32) -> Result<Vec<Recorded>, StoreError> {
+    pub async fn events_from(&self, after: u64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
         let mut sql = Sql::new();
         sql.raw(EVENT_COLUMNS).raw("position > ").number(after).raw(" ORDER BY position LIMIT ").number(limit);
         self.recorded(sql).await
     }
 
     /// Reads the events of positions `first` to `last`.
-    pub async fn events_between(&self, first: u64, last: u64) -> Result<Vec<Recorded>, StoreError> {
+    pub async fn events_between(&self, first: u64, last: u64) -> Result<Vec<RecordedEvent>, StoreError> {
         let mut sql = Sql::new();
         sql.raw(EVENT_COLUMNS)
             .raw("position BETWEEN ")
@@ -134,21 +125,21 @@ impl Store {
     }
 
     /// Reads the whole history of one aggregate, whose type need not be one of this daemon's.
-    pub async fn history(&self, aggregate_type: &str, aggregate_id: &str) -> Result<Vec<Recorded>, StoreError> {
+    pub async fn history(&self, aggregate_type: &str, aggregate_id: &str) -> Result<Vec<RecordedEvent>, StoreError> {
         let mut sql = Sql::new();
         sql.raw(EVENT_COLUMNS).raw("aggregate_type = ").text(aggregate_type);
         sql.raw(" AND aggregate_id = ").bytes(aggregate_id.as_bytes()).raw(" ORDER BY version");
         self.recorded(sql).await
     }
 
-    async fn recorded(&self, sql: Sql) -> Result<Vec<Recorded>, StoreError> {
+    async fn recorded(&self, sql: Sql) -> Result<Vec<RecordedEvent>, StoreError> {
         if sql.is_empty() {
             return Ok(Vec::new());
         }
         let rows = self.rows(sql.into_string(), false).await?;
         rows.iter()
             .map(|row| {
-                Ok(Recorded {
+                Ok(RecordedEvent {
                     position: column(row, 0)?,
                     aggregate_type: column(row, 1)?,
                     aggregate_id: text(column(row, 2)?)?,
@@ -240,5 +231,5 @@ pub(super) fn text(bytes: Vec<u8>) -> Result<String, StoreError> {
 }
 
 fn damaged(what: &str) -> StoreError {
-    StoreError::Unavailable(super::Outage::Other, format!("the tables do not hold what this program writes: {what}"))
+    StoreError::Unavailable(Outage::Other, format!("the tables do not hold what this program writes: {what}"))
 }

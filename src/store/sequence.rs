@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use super::{Outage, Store, StoreError, column};
+use super::error::{Outage, StoreError};
+use super::pool::Store;
+use super::row::column;
 
 /// How long a proof may take.
 const PROOF_WITHIN: Duration = Duration::from_millis(1500);

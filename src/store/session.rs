@@ -6,7 +6,16 @@
 use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, MySqlConnection, Row};
 
-use super::LOCK_WAIT_SECONDS;
+/// How long a transaction may sit idle, in seconds, before the server ends it: its daemon is frozen or gone. Together with
+/// [`LOCK_WAIT_SECONDS`] it bounds how long anyone can hold the sequence row.
+pub(super) const IDLE_IN_TRANSACTION_SECONDS: u32 = 4;
+
+/// How long a statement waits for a row lock, in seconds.
+pub(super) const LOCK_WAIT_SECONDS: u32 = 2;
+
+/// The same for whoever holds the sequence row. It is shorter, so that one that waits in vain for somebody else gives the row
+/// up while those behind it still wait for it, and not at the moment in which they all give up.
+pub(super) const HOLDER_WAIT_SECONDS: u32 = 1;
 
 /// Strict, so that the server refuses what does not fit, rather than cutting it to size.
 const SQL_MODE: &str =
@@ -56,17 +65,24 @@ pub(super) const ONE_BY_ONE: &str = "@lockkeeper_one_by_one IS NOT NULL";
 /// Makes `connection` a session of ours.
 ///
 /// On a Galera cluster another node's transaction may abort ours at any moment, also in the middle of a packet. The server must not
-/// repeat the statement that was hit, which it does by itself and without an error (mysql-wsrep issue 191). Even so it commits that
-/// one statement alone, before it says that the transaction is aborted (MariaDB 10.11: 13 of 100 packets that were all aborted). It
-/// does not when each statement comes by itself, so that is how they are sent there. And nothing is read before all that the
-/// cluster had committed is here. A server that refuses any of it is not one to write to.
+/// repeat what was hit, which it does by itself and without an error (mysql-wsrep issue 191). Even so, in one packet, a statement
+/// that comes when the transaction is aborted already is committed alone before the server says so (MariaDB 10.11: of 100 packets,
+/// whose row another node kept changing, 13 were there in part). It is not when each statement comes by itself, so that is how they
+/// are sent there. And nothing is read before all that the cluster had committed is here. A server that refuses any of it, or does
+/// not do as it is told, is not one to write to.
 pub(super) async fn begin(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     connection.execute(settings().as_str()).await?;
     let wsrep: Option<MySqlRow> = connection.fetch_optional("SHOW VARIABLES LIKE 'wsrep_on'").await?;
     if wsrep.is_some_and(|row| row.try_get_unchecked::<String, _>(1).is_ok_and(|value| value == "ON")) {
-        let barrier = "SET SESSION wsrep_retry_autocommit = 0, @lockkeeper_one_by_one = 1; \
-                       SET SESSION wsrep_sync_wait = 1; SELECT 1; SET SESSION wsrep_sync_wait = 0";
-        connection.execute(barrier).await?;
+        let barrier = "SET SESSION wsrep_retry_autocommit = 0, @lockkeeper_one_by_one = 1; SET SESSION wsrep_sync_wait = 1; \
+                       SELECT @@SESSION.wsrep_retry_autocommit; SET SESSION wsrep_sync_wait = 0";
+        let repeats: i64 =
+            connection.fetch_all(barrier).await?.first().map_or(Ok(-1), |row| row.try_get_unchecked(0))?;
+        if repeats != 0 {
+            let why =
+                format!("the cluster's node repeats aborted statements: wsrep_retry_autocommit is {repeats}, not 0");
+            return Err(sqlx::Error::Configuration(why.into()));
+        }
     }
     Ok(())
 }

@@ -5,8 +5,10 @@ use std::sync::{Arc, LazyLock};
 use redis::{Script, Value};
 use uuid::Uuid;
 
-use super::read::entries;
-use super::{Broker, BrokerError, dead_letters};
+use super::connection::Broker;
+use super::connection::BrokerError;
+use super::group::read::entries;
+use super::keys::dead_letters;
 use crate::job::{self, Entry, EntryId, JobId, Lineage};
 
 /// Reads a page of a stream: only some fields of each entry, and only the beginning of each value, so that the reply stays

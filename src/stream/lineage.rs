@@ -9,7 +9,9 @@ use std::sync::{Arc, LazyLock};
 use redis::{ErrorKind, RedisError, Script};
 use uuid::Uuid;
 
-use super::{Broker, BrokerError, finished};
+use super::connection::Broker;
+use super::connection::BrokerError;
+use super::keys::finished;
 use crate::job::{Entry, EntryId, Lineage};
 
 /// The name of the key that holds the lineage of `stream`, and the id of the last entry from before it had one.

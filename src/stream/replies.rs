@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, RedisResult, Script, Value};
 
-use super::{Broker, BrokerError};
+use super::connection::Broker;
+use super::connection::BrokerError;
 
 /// Deletes those reply streams whose last entry is old, or just counts them. The age is looked at in the same step as the
 /// deletion, so no fresh reply is lost. A stream that never had an entry may be one that somebody waits on. One that may not

@@ -6,8 +6,10 @@ use std::sync::LazyLock;
 use redis::{FromRedisValue, RedisError, RedisResult, Script, Value};
 use uuid::Uuid;
 
+use super::connection::Broker;
+use super::connection::BrokerError;
+use super::keys::{dead_letters, finished, scheduled};
 use super::lineage::{OF_STREAM, lineage};
-use super::{Broker, BrokerError, dead_letters, finished, scheduled};
 use crate::job::{EntryId, age_ms};
 use crate::metrics::QueueSample;
 

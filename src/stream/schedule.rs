@@ -4,9 +4,12 @@ use std::sync::{Arc, LazyLock};
 
 use redis::{Script, Value};
 
+use super::Postponed;
+use super::connection::Broker;
+use super::connection::BrokerError;
+use super::group::read::{bytes, pairs};
+use super::keys::{dead_letters, finished, scheduled};
 use super::letters::CUT_BYTES;
-use super::read::{bytes, pairs};
-use super::{Broker, BrokerError, Postponed, dead_letters, finished, scheduled};
 use crate::job::{self, EntryId, JobId, LATEST_MS, Lineage};
 
 /// Moves an entry to the schedule: its fields, and the job's id if the producer gave none, packed as one member. An

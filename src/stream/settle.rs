@@ -2,41 +2,13 @@
 
 use std::sync::LazyLock;
 
-use redis::{Pipeline, RedisResult, Script, ScriptInvocation, Value};
+use redis::{RedisResult, Script, Value};
 
-use super::{Broker, BrokerError, Settings, dead_letters, finished, id_args};
+use super::connection::Broker;
+use super::connection::BrokerError;
+use super::connection::{ACKNOWLEDGE, proof};
+use super::keys::{dead_letters, finished, id_args};
 use crate::job::{EntryId, JobId};
-
-/// Acknowledges and deletes. Safe whoever owns the entries by now, since their receipts are committed. A counter that is not
-/// there is made by the first entry that it counts: at 0 it would say that all before it were lost.
-/// KEYS: stream, finished. ARGV: group, ids.
-pub(super) static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
-        redis.call('XACK', KEYS[1], unpack(ARGV))
-        local finished = redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
-        if finished > 0 then redis.call('INCRBY', KEYS[2], finished) end
-        return finished",
-    )
-});
-
-/// An id that no entry has.
-const NO_ENTRY: &str = "0-0";
-
-/// Acknowledges no entry of `stream`, in the very step in which entries are acknowledged.
-fn proof(stream: &str, group: &str) -> ScriptInvocation<'static> {
-    let mut call = ACKNOWLEDGE.key(stream);
-    call.key(finished(stream)).arg(group).arg(NO_ENTRY);
-    call
-}
-
-/// Asks for the proof that entries of each stream can be acknowledged, together with whatever else is asked.
-pub(super) fn ask_for_proof(pipeline: &mut Pipeline, settings: &Settings) {
-    pipeline.load_script(&ACKNOWLEDGE);
-    for stream in &settings.names {
-        pipeline.invoke_script(&proof(stream, &settings.group));
-    }
-}
 
 /// Copies an entry to the dead letters with what is known of its end, then acknowledges and deletes it. An entry that is not
 /// pending any more was dead-lettered before. The job's id is among what is known, since the producer's may be of no use. A failed XADD ends the script with the entry still pending. An empty id is left

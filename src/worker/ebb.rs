@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::Hand;
+use super::Prefetch;
 
 /// Rounds after a large entry, and the time between them: it is freed when it has been parsed, decoded and settled.
 const ROUNDS: usize = 8;
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const KEPT: Duration = Duration::from_millis(100);
 
 /// Gives back what large entries took, for as long as it is polled.
-pub(super) async fn ebb(hand: &Hand) {
+pub(super) async fn ebb(hand: &Prefetch) {
     loop {
         hand.heavy().await;
         for _ in 0..ROUNDS {

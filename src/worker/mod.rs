@@ -1,34 +1,36 @@
 //! The loops: taking jobs in, running batches of them, telling the broker.
 
 mod appetite;
-mod claim;
-mod company;
 mod ebb;
-mod hand;
+mod head;
 mod intake;
+mod intake_status;
+mod linger;
+mod prefetch;
 mod reading;
+mod seats;
 mod settle;
 mod start;
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use foldhash::HashMap;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
-pub use hand::{Hand, Room};
-pub use intake::{Intake, keep_alive};
-pub use reading::Reading;
+pub use intake::{Intake, Supply};
+pub use intake_status::IntakeStatus;
+pub use prefetch::{Prefetch, Room};
+pub use seats::{Seats, Setup};
 
-use crate::batch::{self, Back, Ended, Engine, Opening, Openings, Prospect, Step};
+use crate::batch::{self, Ended, Engine, Prepared, PreparedBatch, PreparedSender, PutBackReason, Step};
 use crate::domain::{AggregateId, Domain, Targets};
-use crate::job::{self, Dead, DeadCode, Entry, EntryId, Job};
+use crate::job::{self, Dead, DeadCode, Entry, Job};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{DrainOutcome, InFlight};
-use crate::plan::{BatchId, Limits, Plan, Planned, Terms, Waiting};
+use crate::plan::{BatchId, Limits, Plan, Planned, Queued, Terms};
 use crate::spans::Spans;
 
 /// What the dispatcher goes by.
@@ -46,6 +48,9 @@ pub struct Settings {
     pub max_deliveries: u64,
 }
 
+/// How often the dispatcher says at least that it is at work.
+const PULSE: Duration = Duration::from_millis(100);
+
 /// A loop ended that must not end.
 #[derive(Debug, thiserror::Error)]
 #[error("a batch ended with a panic: {0}")]
@@ -54,16 +59,17 @@ pub struct Broken(#[from] JoinError);
 /// Plans batches from the entries that come in, and runs them.
 pub struct Dispatcher<D: Domain> {
     engine: Arc<Engine<D>>,
-    hand: Hand,
+    prefetch: Prefetch,
+    seats: Seats,
     lifecycle: Lifecycle,
-    reading: Reading,
+    reading: IntakeStatus,
     settings: Settings,
     spans: Spans,
     plan: Plan<Job<D>>,
     running: JoinSet<(BatchId, InFlight, Ended<D>)>,
     /// What can be expected of those that may be succeeded.
-    prospects: HashMap<BatchId, Prospect<D>>,
-    openings: (Openings<D>, mpsc::UnboundedReceiver<Opening<D>>),
+    prospects: HashMap<BatchId, PreparedBatch<D>>,
+    openings: (PreparedSender<D>, mpsc::UnboundedReceiver<Prepared<D>>),
     settling: JoinSet<()>,
     resolving: JoinSet<HashMap<AggregateId, D::State>>,
     in_flight_jobs: usize,
@@ -73,6 +79,8 @@ pub struct Dispatcher<D: Domain> {
     in_vain: Option<usize>,
     /// Jobs that left a batch without an end since the drain began.
     went_back: usize,
+    /// Jobs that were left in the stream since the drain began.
+    left: usize,
 }
 
 /// What became of the jobs in hand when the daemon drained.
@@ -80,23 +88,33 @@ pub struct Dispatcher<D: Domain> {
 pub struct Drained {
     /// Jobs that were in flight and came to their end.
     pub finished: usize,
-    /// Jobs that were given back to the group.
-    pub handed_back: usize,
+    /// Jobs that were not started, and are left in the stream for its next owner.
+    pub left: usize,
+}
+
+impl Drained {
+    /// Adds what another loop says.
+    pub fn add(&mut self, other: Self) {
+        self.finished += other.finished;
+        self.left += other.left;
+    }
 }
 
 impl<D: Domain> Dispatcher<D> {
     /// A dispatcher with nothing to do yet.
     pub fn new(
         engine: Arc<Engine<D>>,
-        hand: Hand,
+        prefetch: Prefetch,
+        seats: Seats,
         lifecycle: Lifecycle,
-        reading: Reading,
+        reading: IntakeStatus,
         settings: Settings,
         spans: Spans,
     ) -> Self {
         Self {
             engine,
-            hand,
+            prefetch,
+            seats,
             lifecycle,
             reading,
             settings,
@@ -111,22 +129,27 @@ impl<D: Domain> Dispatcher<D> {
             last_begun: Instant::now(),
             in_vain: None,
             went_back: 0,
+            left: 0,
         }
     }
 
     /// Runs until the daemon drains and every intake loop has ended. What is in flight then finishes; jobs that have not
-    /// been started are handed back.
-    pub async fn run(mut self, mut entries: mpsc::UnboundedReceiver<Vec<Entry>>) -> Result<Drained, Broken> {
+    /// been started are left in the stream.
+    pub async fn run(mut self, mut entries: mpsc::UnboundedReceiver<Supply>) -> Result<Drained, Broken> {
         while self.lifecycle.is_running() {
+            self.seats.pulse();
             self.start_resolving();
-            let due = self.start_batches(Instant::now());
+            let is_trusted = self.seats.is_trusted();
+            let due = if is_trusted { self.start_batches(Instant::now()) } else { None };
             self.engine.metrics.in_hand(self.plan.waiting(), self.in_flight_jobs);
             tokio::select! {
-                Some(read) = entries.recv() => self.accept(read),
+                Some(supply) = entries.recv() => self.supplied(supply),
                 Some(ended) = self.running.join_next() => self.end(ended?),
                 Some(opening) = self.openings.1.recv() => self.open(opening),
                 Some(states) = self.resolving.join_next() => self.resolve(&states?),
                 Some(settled) = self.settling.join_next() => settled?,
+                () = self.seats.trusted(), if !is_trusted && self.plan.waiting() > 0 => {}
+                () = tokio::time::sleep(PULSE) => {}
                 () = sleep_until(due) => {}
                 () = self.lifecycle.reached(Phase::Draining) => {}
             }
@@ -134,26 +157,44 @@ impl<D: Domain> Dispatcher<D> {
         self.drain(entries).await
     }
 
-    async fn drain(mut self, mut entries: mpsc::UnboundedReceiver<Vec<Entry>>) -> Result<Drained, Broken> {
+    async fn drain(mut self, mut entries: mpsc::UnboundedReceiver<Supply>) -> Result<Drained, Broken> {
         let finished = self.in_flight_jobs;
-        // What has not been started goes back first, so that a peer runs it while this process finishes the rest.
-        let mut handed_back = self.hand_back().await;
+        self.leave(|_| true);
         let mut open = true;
         while open || !self.running.is_empty() {
+            self.seats.pulse();
             tokio::select! {
-                read = entries.recv(), if open => match read {
-                    Some(read) => self.accept(read),
+                supply = entries.recv(), if open => match supply {
+                    Some(supply) => self.supplied(supply),
                     None => open = false,
                 },
                 Some(ended) = self.running.join_next() => self.end(ended?),
+                () = tokio::time::sleep(PULSE) => {}
             }
+            self.leave(|_| true);
         }
-        handed_back += self.hand_back().await;
         while let Some(settled) = self.settling.join_next().await {
             settled?;
         }
-        // A job that went back on the way is among those that were handed back.
-        Ok(Drained { finished: finished.saturating_sub(self.went_back), handed_back })
+        // A job that went back on the way is among those that were left.
+        Ok(Drained { finished: finished.saturating_sub(self.went_back), left: self.left })
+    }
+
+    fn supplied(&mut self, supply: Supply) {
+        match supply {
+            Supply::Read(entries) => self.accept(entries),
+            Supply::Over => self.leave(|job| job.spell.is_over()),
+        }
+    }
+
+    /// Drops those of the waiting jobs that are to go. They stay in the stream as they were, for its next owner.
+    fn leave(&mut self, goes: impl Fn(&Job<D>) -> bool) {
+        let jobs = self.plan.take_out(goes);
+        jobs.iter().for_each(|job| self.prefetch.let_go(&job.spell, job.entry));
+        if !self.lifecycle.is_running() {
+            self.left += jobs.len();
+            self.engine.metrics.drained(DrainOutcome::Released, jobs.len());
+        }
     }
 
     fn accept(&mut self, read: Vec<Entry>) {
@@ -169,8 +210,7 @@ impl<D: Domain> Dispatcher<D> {
             // From its second redelivery on it runs alone, so that the jobs beside it are not counted down with it.
             let alone = deliveries >= 2 && job.work.is_ok();
             let targets = targets(&job);
-            let (id, bytes, company) = (job.id, job.bytes, usize::MAX);
-            self.plan.push(Waiting { id, targets, bytes, not_before: None, company, alone, tries: 0, job });
+            self.plan.push(Queued { alone, ..Queued::new(entry.turn(), job.id, targets, job.bytes, job) });
         }
     }
 
@@ -228,7 +268,7 @@ impl<D: Domain> Dispatcher<D> {
             self.plan.finish(&settled.planned, now);
         }
         let size = ended.back.len();
-        let is_away = ended.back.iter().any(|(_, why)| *why == Back::Unavailable);
+        let is_away = ended.back.iter().any(|(_, why)| *why == PutBackReason::Unavailable);
         if is_away || !ended.settled.is_empty() {
             self.reading.store_is_away(is_away);
         }
@@ -245,8 +285,8 @@ impl<D: Domain> Dispatcher<D> {
             self.engine.progress.made(Step::Settle);
             let ended_at = SystemTime::now();
             let batch = settle::Batch { jobs, since: batch.since, began: ended_at - took, ended: ended_at };
-            let (engine, hand, spans) = (self.engine.clone(), self.hand.clone(), self.spans.clone());
-            self.settling.spawn(settle::settle(engine, hand, spans, batch, ended.settled));
+            let (engine, prefetch, spans) = (self.engine.clone(), self.prefetch.clone(), self.spans.clone());
+            self.settling.spawn(settle::settle(engine, prefetch, spans, batch, ended.settled));
         }
     }
 
@@ -262,31 +302,22 @@ impl<D: Domain> Dispatcher<D> {
         }
     }
 
-    fn put_back(&mut self, planned: Planned<Job<D>>, why: Back, size: usize, now: Instant) {
-        let Planned { batch, turn, id, aggregates, bytes, company, alone, tries, job } = planned;
-        // One job that cannot be committed, or that somebody holds up, must not hold up the others for ever.
-        let company = if matches!(why, Back::Refused | Back::Contended) { (size / 2).max(1) } else { company };
-        let pause = batch::pause(why, tries + 1, self.settings.terms.retry_delay);
-        let not_before = (!pause.is_zero()).then(|| now + pause);
-        let (targets, tries) = (targets(&job), if why == Back::Behind { tries } else { tries + 1 });
-        let waiting = Waiting { id, targets, bytes, not_before, company, alone, tries, job };
-        self.plan.put_back((batch, turn), &aggregates, waiting, now);
-    }
-
-    /// Gives every waiting job back to the group; returns how many there were.
-    async fn hand_back(&mut self) -> usize {
-        let mut by_stream: BTreeMap<Arc<str>, Vec<(EntryId, u64)>> = BTreeMap::new();
-        for job in self.plan.take_all() {
-            by_stream.entry(job.stream).or_default().push((job.entry, job.deliveries.unwrap_or(0)));
-        }
-        for (stream, entries) in &by_stream {
-            entries.iter().for_each(|(id, _)| self.hand.let_go(stream, *id));
-            if let Err(error) = self.engine.broker.hand_back(stream, entries).await {
-                tracing::warn!(%error, jobs = entries.len(), "jobs could not be handed back; they are claimed later");
+    fn put_back(&mut self, planned: Planned<Job<D>>, why: PutBackReason, size: usize, now: Instant) {
+        let pause = batch::pause(why, planned.queued.tries + 1, self.settings.terms.retry_delay);
+        let is_over = planned.queued.job.spell.is_over();
+        self.plan.put_back(planned, now, |queued| {
+            // One job that cannot be committed, or that somebody holds up, must not hold up the others for ever.
+            if matches!(why, PutBackReason::Refused | PutBackReason::Contended) {
+                queued.batch_limit = (size / 2).max(1);
             }
-            self.engine.metrics.drained(DrainOutcome::Released, entries.len());
+            queued.not_before = (!pause.is_zero()).then(|| now + pause);
+            queued.tries += u32::from(why != PutBackReason::Behind);
+            // What depends on a state is looked up again.
+            queued.targets = targets(&queued.job);
+        });
+        if is_over {
+            self.leave(|job| job.spell.is_over());
         }
-        by_stream.values().map(Vec::len).sum()
     }
 }
 

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Hand;
-use crate::batch::{Engine, Fate, Settled, Step};
+use super::Prefetch;
+use crate::batch::{End, Engine, Fate, ID_REUSED, Settled, Step};
 use crate::domain::Domain;
-use crate::job::{DeadCode, EntryId, age_ms};
+use crate::job::{DeadCode, EntryId, Outcome, Reason, Spell, age_ms};
 use crate::metrics::EndedJob;
 use crate::spans::{JobSpan, Spans};
 use crate::stream::{BrokerError, DeadLetter, Postponed, Reply};
 
-/// How often each step is tried. What fails for longer stays pending, and is recognised by its receipt when it is claimed.
+/// How often each step is tried. What fails for longer stays pending, and is recognised by its receipt when it is read again.
 const TRIES: u32 = 5;
 
 /// The batch in which jobs came to their end.
@@ -31,37 +31,45 @@ pub struct Batch {
 /// Replies, then acknowledges, dead-letters or postpones each entry. Afterwards none of them is in hand.
 pub async fn settle<D: Domain>(
     engine: Arc<Engine<D>>,
-    hand: Hand,
+    prefetch: Prefetch,
     spans: Spans,
     batch: Batch,
     settled: Vec<Settled<D>>,
 ) {
     let broker = &engine.broker;
     reply(&engine, &settled).await;
-    let mut done: BTreeMap<Arc<str>, Vec<EntryId>> = BTreeMap::new();
-    for Settled { planned, fate, .. } in &settled {
-        if matches!(fate, Fate::Acknowledge) {
-            done.entry(planned.job.stream.clone()).or_default().push(planned.job.entry);
+    let mut done: BTreeMap<Arc<str>, (Vec<EntryId>, &Spell)> = BTreeMap::new();
+    let told = || settled.iter().filter(|settled| !settled.planned.queued.job.spell.is_gone());
+    for Settled { planned, end } in told() {
+        let job = &planned.queued.job;
+        if matches!(end.fate, Fate::Acknowledge) {
+            done.entry(job.stream.clone()).or_insert((Vec::new(), &job.spell)).0.push(job.entry);
         }
     }
     // First, so that none of them waits for a letter that is refused.
-    for (stream, ids) in &done {
-        persist(&engine, ACKNOWLEDGE, TRIES, || broker.acknowledge(stream, ids)).await;
+    for (stream, (ids, spell)) in &done {
+        if persist(&engine, ACKNOWLEDGE, TRIES, || broker.acknowledge(stream, ids)).await.is_none() {
+            spell.leave_untold();
+        }
     }
     let mut moved = HashSet::new();
     // What was refused for one entry may be for all, and they do not wait for each other's tries.
     let mut refused = HashSet::new();
-    for Settled { planned, told, fate, .. } in &settled {
-        let (stream, entry, job) = (&planned.job.stream, planned.job.entry, planned.job.id);
-        match fate {
+    for Settled { planned, end } in told() {
+        let spell = &planned.queued.job.spell;
+        let (stream, entry, job) = (&planned.queued.job.stream, planned.queued.job.entry, planned.queued.job.id);
+        match &end.fate {
             Fate::Acknowledge => {}
             Fate::Bury { error } => {
-                let reason = told.reason.clone().unwrap_or_default();
+                let reason = end.outcome.reason_text().unwrap_or_default().into_owned();
                 let letter = DeadLetter { entry, job, reason, error: error.clone() };
                 let tries = if refused.contains(&(stream, "dead-letter")) { 1 } else { TRIES };
                 match persist(&engine, "dead-letter", tries, || broker.bury(stream, &letter)).await {
                     Some(()) => drop(moved.insert((stream.clone(), entry))),
-                    None => drop(refused.insert((stream, "dead-letter"))),
+                    None => {
+                        spell.leave_untold();
+                        refused.insert((stream, "dead-letter"));
+                    }
                 }
             }
             Fate::Postpone { at } => {
@@ -69,13 +77,16 @@ pub async fn settle<D: Domain>(
                 let tries = if refused.contains(&(stream, "postpone")) { 1 } else { TRIES };
                 match persist(&engine, "postpone", tries, || broker.postpone(stream, postponed)).await {
                     Some(()) => drop(moved.insert((stream.clone(), entry))),
-                    None => drop(refused.insert((stream, "postpone"))),
+                    None => {
+                        spell.leave_untold();
+                        refused.insert((stream, "postpone"));
+                    }
                 }
             }
         }
     }
     for Settled { planned, .. } in &settled {
-        hand.let_go(&planned.job.stream, planned.job.entry);
+        prefetch.let_go(&planned.queued.job.spell, planned.queued.job.entry);
     }
     count(&engine, &settled, &moved, batch.since.elapsed());
     tell(&spans, batch, &settled);
@@ -84,15 +95,15 @@ pub async fn settle<D: Domain>(
 async fn reply<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>]) {
     let replies: Vec<Reply> = settled
         .iter()
-        .filter(|settled| !matches!(settled.fate, Fate::Postpone { .. }))
-        .filter_map(|Settled { planned, told, .. }| {
+        .filter(|settled| !matches!(settled.end.fate, Fate::Postpone { .. }))
+        .filter_map(|Settled { planned, end: End { outcome, .. } }| {
             Some(Reply {
-                stream: planned.job.reply.clone()?,
-                job: planned.job.id,
-                outcome: told.outcome.clone(),
-                reason: told.reason.clone().unwrap_or_default(),
-                positions: told.positions,
-                traceparent: planned.job.origin.traceparent.clone().unwrap_or_default(),
+                stream: planned.queued.job.reply.clone()?,
+                job: planned.queued.job.id,
+                outcome: outcome.kind.as_str().to_owned(),
+                reason: outcome.reason_text().unwrap_or_default().into_owned(),
+                positions: outcome.positions,
+                traceparent: planned.queued.job.origin.traceparent.clone().unwrap_or_default(),
             })
         })
         .collect();
@@ -143,28 +154,32 @@ async fn persist<D: Domain, T, F: Future<Output = Result<T, BrokerError>>>(
 /// Counts outcomes, which are durable whatever the broker was told, and the entries that have `moved` elsewhere.
 fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>], moved: &HashSet<(Arc<str>, EntryId)>, took: Duration) {
     let (now_ms, mut ended) = (engine.clock.now_ms(), Vec::with_capacity(settled.len()));
-    for Settled { planned, label, told, fate } in settled {
-        let (queue, job) = (&*planned.job.stream, &planned.job);
+    for Settled { planned, end } in settled {
+        let (queue, job) = (&*planned.queued.job.stream, &planned.queued.job);
         let has_moved = moved.contains(&(job.stream.clone(), job.entry));
-        if matches!(fate, Fate::Postpone { .. }) {
+        if matches!(end.fate, Fate::Postpone { .. }) {
             if has_moved {
                 engine.metrics.scheduled(queue);
             }
             continue;
         }
         let age = age_ms(job.entry.ms, now_ms).map(Duration::from_millis);
-        let attempts = planned.tries + 1;
-        ended.push(EndedJob { queue, job_type: job.job_type, outcome: *label, age, attempts, bytes: job.bytes });
-        if told.reason.as_deref() == Some(crate::batch::ID_REUSED) {
+        let attempts = planned.queued.tries + 1;
+        ended.push(EndedJob { queue, job_type: job.job_type, outcome: end.label(), age, attempts, bytes: job.bytes });
+        if end.outcome == Outcome::rejected(ID_REUSED) {
             engine.metrics.id_reused();
         }
-        if let (true, Fate::Bury { .. }, Some(reason)) = (has_moved, fate, &told.reason) {
-            let code = DeadCode::ALL.into_iter().find(|code| reason.starts_with(code.as_str()));
-            engine.metrics.dead_lettered(queue, code.unwrap_or(DeadCode::Malformed));
+        if let (true, Fate::Bury { .. }, Some(reason)) = (has_moved, &end.fate, &end.outcome.reason) {
+            let code = match reason {
+                Reason::Dead(dead) => dead.code,
+                // What another version of this program has recorded.
+                Reason::Rejection(_) => DeadCode::Malformed,
+            };
+            engine.metrics.dead_lettered(queue, code);
             tracing::warn!(
                 job.id = %job.id,
                 "job.type" = job.job_type.unwrap_or("other"),
-                job.reason = reason.as_str(),
+                job.reason = end.outcome.reason_text().as_deref(),
                 aggregate.id = job.subject.as_ref().map(ToString::to_string),
                 traceparent = job.origin.traceparent.as_deref(),
                 queue,
@@ -181,16 +196,16 @@ fn tell<D: Domain>(spans: &Spans, batch: Batch, settled: &[Settled<D>]) {
     if !logged && !spans.are_on() {
         return;
     }
-    for Settled { planned, label, told, fate } in settled {
-        let job = &planned.job;
-        if matches!(fate, Fate::Postpone { .. }) {
+    for Settled { planned, end } in settled {
+        let (job, label, reason) = (&planned.queued.job, end.label(), end.outcome.reason_text());
+        if matches!(end.fate, Fate::Postpone { .. }) {
             continue;
         }
         tracing::trace!(
             job.id = %job.id,
             "job.type" = job.job_type.unwrap_or("other"),
             job.outcome = label.as_str(),
-            job.reason = told.reason.as_deref(),
+            job.reason = reason.as_deref(),
             aggregate.id = job.subject.as_ref().map(ToString::to_string),
             traceparent = job.origin.traceparent.as_deref(),
             queue = &*job.stream,
@@ -203,7 +218,7 @@ fn tell<D: Domain>(spans: &Spans, batch: Batch, settled: &[Settled<D>]) {
             queue: &job.stream,
             entry: job.entry,
             outcome: label.as_str(),
-            reason: told.reason.as_deref(),
+            reason: reason.as_deref(),
             batch_jobs: batch.jobs,
             traceparent: job.origin.traceparent.as_deref(),
             began: batch.began,

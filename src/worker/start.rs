@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::Dispatcher;
-use super::company::{least_company, wait_for_company};
-use crate::batch::{self, Opening};
+use super::linger::{least_jobs, linger_until};
+use crate::batch::{self, Prepared};
 use crate::domain::Domain;
 use crate::job::Job;
 use crate::plan::Batch;
@@ -13,17 +13,17 @@ impl<D: Domain> Dispatcher<D> {
     /// Starts what can start, and returns when the next job becomes due. Both go by one moment: a job that becomes due
     /// between two would be in no batch and have no timer.
     pub(super) fn start_batches(&mut self, now: Instant) -> Option<Instant> {
-        for fallen in self.prospects.extract_if(|_, prospect| prospect.falls()) {
+        for fallen in self.prospects.extract_if(|_, prospect| prospect.is_aborted()) {
             self.plan.close(fallen.0);
         }
         while self.running.len() < self.settings.in_flight {
             let (under_way, waiting) = (self.running.len(), self.plan.waiting());
-            let until = wait_for_company(under_way, waiting, self.last_begun).filter(|until| now < *until);
+            let until = linger_until(under_way, waiting, self.last_begun).filter(|until| now < *until);
             if until.is_some() {
                 return self.next_due(now, until);
             }
             let most = self.settings.limits.jobs;
-            let least = least_company(under_way, most, self.last_begun).filter(|(_, until)| now < *until);
+            let least = least_jobs(under_way, most, self.last_begun).filter(|(_, until)| now < *until);
             let (least, until) = least.map_or((1, None), |(least, until)| (least, Some(until)));
             if until.is_some() && self.in_vain.is_some_and(|then| waiting < then + least) {
                 return self.next_due(now, until);
@@ -56,9 +56,9 @@ impl<D: Domain> Dispatcher<D> {
     }
 
     /// A batch may be succeeded from now on.
-    pub(super) fn open(&mut self, Opening { batch, except, prospect }: Opening<D>) {
+    pub(super) fn open(&mut self, Prepared { batch, blocked, prospect }: Prepared<D>) {
         self.in_vain = None;
-        self.plan.open(batch, &except);
+        self.plan.open(batch, &blocked);
         self.prospects.insert(batch, prospect);
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lockkeeper::job::JobId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use redis::aio::MultiplexedConnection;
+use support::journal::{Fields, Journal};
 use tokio::task::JoinHandle;
 
 /// How many items are restocked and ordered.
@@ -34,19 +35,53 @@ impl Job {
         let (job_type, key, data) = (job_type.to_owned(), key.to_owned(), data.to_owned());
         Self { id: uuid::Uuid::now_v7().to_string(), job_type, key, data }
     }
+
+    fn fields(&self) -> Fields {
+        let Self { id, job_type, key, data } = self.clone();
+        vec![("id", id), ("type", job_type), ("key", key), ("data", data)]
+    }
 }
 
 /// All jobs that the broker has taken or may have taken.
 #[derive(Clone, Default)]
-pub struct Pushed(Arc<Mutex<Vec<Job>>>);
+pub struct Pushed(Arc<Mutex<Told>>);
+
+#[derive(Default)]
+struct Told {
+    jobs: Vec<Job>,
+    journal: Journal,
+    /// How often jobs were sent without an answer: then nobody knows which entries there are.
+    unanswered: u32,
+}
 
 impl Pushed {
     pub fn add(&self, jobs: &[Job]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(jobs);
+        self.lock().jobs.extend_from_slice(jobs);
     }
 
     pub fn jobs(&self) -> Vec<Job> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().jobs.clone()
+    }
+
+    /// All entries, unless some are not known.
+    pub fn journal(&self) -> Option<Journal> {
+        let told = self.lock();
+        (told.unanswered == 0).then(|| told.journal.clone())
+    }
+
+    fn answered(&self, stream: &str, entries: Option<&[String]>, jobs: &[Job]) {
+        let mut told = self.lock();
+        match entries {
+            Some(entries) => {
+                let fields = jobs.iter().map(Job::fields);
+                entries.iter().zip(fields).for_each(|(entry, fields)| told.journal.note(stream, entry, &fields));
+            }
+            None => told.unanswered += 1,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn ids(&self) -> HashSet<JobId> {
@@ -61,9 +96,9 @@ pub async fn connect(client: &redis::Client) -> Option<MultiplexedConnection> {
 }
 
 /// Sends jobs until the broker has answered. One that took them without an answer gets them twice, which is no harm.
-pub async fn send(client: &redis::Client, stream: &str, jobs: &[Job]) {
+pub async fn send(client: &redis::Client, pushed: &Pushed, stream: &str, jobs: &[Job]) {
     let mut connection = None;
-    while !try_send(client, &mut connection, stream, jobs).await {
+    while !try_send(client, &mut connection, pushed, stream, jobs).await {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -71,6 +106,7 @@ pub async fn send(client: &redis::Client, stream: &str, jobs: &[Job]) {
 async fn try_send(
     client: &redis::Client,
     connection: &mut Option<MultiplexedConnection>,
+    pushed: &Pushed,
     stream: &str,
     jobs: &[Job],
 ) -> bool {
@@ -81,13 +117,14 @@ async fn try_send(
     let mut pipeline = redis::pipe();
     for Job { id, job_type, key, data } in jobs {
         let command = pipeline.cmd("XADD").arg(stream).arg("*").arg("id").arg(id).arg("type").arg(job_type);
-        command.arg("key").arg(key).arg("data").arg(data).ignore();
+        command.arg("key").arg(key).arg("data").arg(data);
     }
-    let sent = pipeline.query_async::<()>(open).await.is_ok();
-    if !sent {
+    let entries: Option<Vec<String>> = pipeline.query_async(open).await.ok();
+    pushed.answered(stream, entries.as_deref(), jobs);
+    if entries.is_none() {
         *connection = None;
     }
-    sent
+    entries.is_some()
 }
 
 /// Entries in the stream; none as far as is known while the broker is away.
@@ -112,7 +149,7 @@ impl Load {
             while !stopped.load(Ordering::Relaxed) {
                 let jobs = jobs(&mut random, &prefix, round);
                 pushed.add(&jobs);
-                while !try_send(&client, &mut connection, &stream, &jobs).await {
+                while !try_send(&client, &mut connection, &pushed, &stream, &jobs).await {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 round += 1;

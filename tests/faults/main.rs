@@ -4,33 +4,18 @@
 //! a word on the command line by name. `LOCKKEEPER_FAULTS_SEED` repeats an earlier run's load and choices. The table is
 //! also written to `target/faults/table.txt` and `table.json`.
 
-mod alive;
-mod broker;
 mod cases;
-mod database;
-mod disk;
-mod handler;
-mod input;
 mod load;
-mod locks;
-mod long;
-mod network;
 mod order;
-mod process;
 mod report;
 mod site;
-mod state;
-// The suite uses what this one does not.
-#[allow(dead_code)]
-#[path = "../suite/world.rs"]
-mod world;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use lockkeeper::dev::servers::{Options, Servers};
+use throwaway::servers::{Options, Servers};
 
 use crate::cases::{Case, Subject};
 use crate::report::{Report, Row, Verdict};

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::panels::{Dashboard, Target};
 use crate::prometheus::{Prometheus, Series};
+use support::panels::{Dashboard, Target};
 
 /// One expression, and the labels that its answer must have.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ fn filled(expr: &str) -> String {
 
 /// All panels' targets, and the annotations.
 pub fn of_dashboard(dashboard: &Dashboard) -> Vec<Question> {
-    let target = |(panel, target): (&crate::panels::Panel, &Target)| Question {
+    let target = |(panel, target): (&support::panels::Panel, &Target)| Question {
         place: format!("panel {}: {}", panel.title, target.ref_id),
         expr: filled(&target.expr),
         labels: target.labels(),

@@ -8,20 +8,19 @@
 #[allow(dead_code)]
 mod load;
 #[allow(dead_code)]
-#[path = "../suite/world.rs"]
-mod world;
+#[path = "../../src/bin/lockkeeper/shop/mod.rs"]
+mod shop;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lockkeeper::dev::servers::{Options, Servers, free_port};
-use lockkeeper::domain::shop::Shop;
 use lockkeeper::lifecycle::{Lifecycle, Phase};
 use lockkeeper::metrics::Metrics;
-use lockkeeper::{app, config, projection};
+use lockkeeper::{config, daemon, projection};
+use throwaway::servers::{Options, Servers, free_port};
 
 use crate::load::{item, job, push};
-use crate::world::World;
+use support::world::World;
 
 const ROUNDS: usize = 24;
 const ITEMS: usize = 500;
@@ -177,7 +176,7 @@ async fn round(servers: &Servers, metrics: Result<Metrics, impl std::fmt::Debug>
     let metrics = Arc::new(metrics.expect("metrics"));
     let (daemon_lifecycle, daemon_metrics) = (lifecycle.clone(), metrics.clone());
     let daemon = tokio::spawn(async move {
-        app::run_with::<Shop>(&config, projection::shop(), daemon_lifecycle, daemon_metrics)
+        daemon::run_with(&config, shop::read_models(), daemon_lifecycle, daemon_metrics)
             .await
             .map_err(|error| error.to_string())
     });

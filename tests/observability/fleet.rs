@@ -1,11 +1,11 @@
 //! Two daemons on throwaway servers, a load, and a Prometheus that looks at them.
 
-use lockkeeper::dev::servers::{Options, Servers};
 use sqlx::{Connection, MySqlConnection};
+use throwaway::servers::{Options, Servers};
 
 use crate::load::Load;
 use crate::prometheus::Prometheus;
-use crate::world::{Daemon, World};
+use support::world::{Daemon, World};
 
 pub struct Fleet {
     pub world: World,
@@ -17,8 +17,7 @@ pub struct Fleet {
 }
 
 /// Things are noticed sooner than by default, and a busy machine is not taken for a lock node that does not answer.
-const SETTINGS: [(&str, &str); 6] = [
-    ("LOCKKEEPER_STREAM_CLAIM_AFTER_MS", "2000"),
+const SETTINGS: [(&str, &str); 5] = [
     ("LOCKKEEPER_DATABASE_TIMEOUT_MS", "3000"),
     ("LOCKKEEPER_LOCK_TTL_MS", "5000"),
     ("LOCKKEEPER_LOCK_NODE_TIMEOUT_MS", "1000"),

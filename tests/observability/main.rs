@@ -6,14 +6,8 @@
 mod ask;
 mod fleet;
 mod load;
-#[allow(dead_code)]
-#[path = "../suite/panels.rs"]
-mod panels;
 mod prometheus;
 mod scenes;
-#[allow(dead_code)]
-#[path = "../suite/world.rs"]
-mod world;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;

@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockkeeper::dev::servers::{Folder, Process, free_port};
 use serde_json::Value;
+use throwaway::servers::{Folder, Process, free_port};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::panels::text;
+use support::panels::text;
 
 /// One series of an answer.
 #[derive(Clone, Debug)]

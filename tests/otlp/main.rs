@@ -1,9 +1,5 @@
 //! Spans of jobs, as a collector receives them: `make otlp`.
 
-#[allow(dead_code, reason = "the suite needs more of it")]
-#[path = "../suite/world.rs"]
-mod world;
-
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,7 +8,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, Uri};
 use serde_json::Value;
 
-use world::{World, eventually, lockkeeper};
+use support::{eventually, lockkeeper, world::World};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";

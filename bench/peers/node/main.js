@@ -1,6 +1,6 @@
 // The original stack as a contender of `lockkeeper bench`: BullMQ, node-redlock and one mysql2 transaction per job.
 //
-// What it says and hears on its standard streams is told in src/dev/bench/contender.rs.
+// What it says and hears on its standard streams is told in bench/src/contender.rs.
 
 import { createInterface } from "node:readline";
 import { produce } from "./produce.js";

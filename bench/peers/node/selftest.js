@@ -1,7 +1,7 @@
 // Shows that this peer keeps its promises, on throwaway servers: node selftest.js LOCKKEEPER_PROGRAM
 //
 // `lockkeeper dev` starts the servers. Jobs come from a file and from a producer, some of them twice and some to be
-// rejected; afterwards the tables must be what the rules of src/domain make of them. The bench itself runs lockkeeper's
+// rejected; afterwards the tables must be what the rules of src/bin/lockkeeper/shop make of them. The bench itself runs lockkeeper's
 // audit after every run; this is for whoever changes the peer.
 
 import assert from "node:assert/strict";

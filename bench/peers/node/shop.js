@@ -1,4 +1,4 @@
-// What a job needs to know and what it brings about, by the rules of src/domain. Pure.
+// What a job needs to know and what it brings about, by the rules of src/bin/lockkeeper/shop. Pure.
 
 import { MAX_MONEY, money, thousandths } from "./money.js";
 

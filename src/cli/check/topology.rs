@@ -5,10 +5,10 @@ use std::sync::Arc;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use super::{Findings, Verdict};
-use crate::app;
-use crate::cli::exit;
+use super::findings::{Findings, Verdict};
 use crate::config::Config;
+use crate::daemon;
+use crate::exit::Exit;
 use crate::lock::{Identity, NodeFinding, Refusal, quorum};
 use crate::metrics::Metrics;
 
@@ -22,11 +22,11 @@ impl Topology {
         let metrics = match Metrics::new() {
             Ok(metrics) => Arc::new(metrics),
             Err(error) => {
-                findings.add("locks", Verdict::Failed(exit::BROKEN), error.to_string());
+                findings.add("locks", Verdict::Failed(Exit::BROKEN), error.to_string());
                 return Self::default();
             }
         };
-        let locks = match app::locks(config, metrics) {
+        let locks = match daemon::locks(config, metrics) {
             Ok(locks) => locks,
             Err(error) => {
                 findings.error("locks", error);
@@ -37,8 +37,8 @@ impl Topology {
         for NodeFinding { name, result, .. } in &nodes {
             let (verdict, detail) = match result {
                 Ok(()) => (Verdict::Ok, "an independent master".to_owned()),
-                Err(why @ Refusal::Unreachable(_)) => (Verdict::Failed(exit::UNAVAILABLE), why.to_string()),
-                Err(why) => (Verdict::Failed(exit::CONFIG), why.to_string()),
+                Err(why @ Refusal::Unreachable(_)) => (Verdict::Failed(Exit::UNAVAILABLE), why.to_string()),
+                Err(why) => (Verdict::Failed(Exit::CONFIG), why.to_string()),
             };
             findings.add(format!("lock node {name}"), verdict, detail);
         }

@@ -18,12 +18,14 @@
 
 use clap::Args;
 
-use super::super::operator::{Streams, safe};
-use super::super::output;
-use super::super::{Failed, Json, exit};
-use super::{Filters, complain, find, summary};
-use crate::app;
+use super::select::{Filters, complain, find, summary};
+use crate::cli::arguments::Json;
+use crate::cli::failed::Failed;
+use crate::cli::operator::{Streams, safe};
+use crate::cli::output;
 use crate::config::Config;
+use crate::daemon;
+use crate::exit::Exit;
 use crate::job::{EntryId, JobId};
 use crate::store::Store;
 use crate::stream::{Broker, Letter};
@@ -52,11 +54,12 @@ pub struct Act {
 pub async fn act(config: &Config, arguments: &Act, requeue: bool) -> Result<u8, Failed> {
     if !arguments.all && arguments.filters.any() {
         let text = "filters go with --all, not with ids: either name the letters or describe them";
-        return Err(Failed::new(exit::USAGE, text));
+        return Err(Failed::new(Exit::USAGE, text));
     }
     let streams = arguments.streams.of(config)?;
-    let broker = app::broker(config).await?;
-    let receipts = if requeue && !arguments.dry_run { Some(app::store(config).await?.only_to_write()) } else { None };
+    let broker = daemon::broker(config).await?;
+    let receipts =
+        if requeue && !arguments.dry_run { Some(daemon::store(config).await?.only_to_write()) } else { None };
     let (dry_run, json) = (arguments.dry_run, arguments.json.json);
     let mut work = Work { broker, receipts, requeue, dry_run, json, done: 0, gone: 0 };
     let mut missing = Vec::new();
@@ -80,7 +83,7 @@ pub async fn act(config: &Config, arguments: &Act, requeue: bool) -> Result<u8, 
     }
     let complaint = complain(&missing);
     // Somebody else having dealt with a letter that was named is an answer of no; with --all it is just as well.
-    Ok(if work.gone > 0 && !arguments.all { exit::NO } else { complaint })
+    Ok(if work.gone > 0 && !arguments.all { Exit::NO } else { complaint })
 }
 
 /// A requeue or a drop under way.

@@ -8,11 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::model::{self, Watched};
 use super::screen::Screen;
-use super::watch::{News, Watch};
-use super::{PERIOD, unix_seconds};
-use crate::cli::exit;
+use crate::exit::Exit;
+use crate::view::{self, News, PERIOD, Watch, Watched, unix_seconds};
 
 /// Rates that are kept to be drawn.
 const HISTORY: usize = 300;
@@ -45,14 +43,14 @@ pub async fn run(mut fleet: Vec<Watched>, mut watch: Watch) -> io::Result<u8> {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let view = model::view(&fleet, watch.since.elapsed(), unix_seconds());
+        let view = view::view(&fleet, watch.since.elapsed(), unix_seconds());
         let screen = Screen { view: &view, history: &history };
         terminal.draw(|frame| frame.render_widget(&screen, frame.area()))?;
         tokio::select! {
             Some(News { daemon, at, result }) = watch.news.recv() => fleet[daemon].take(at, result),
             said = keyboard.recv() => match said {
                 Some(Said::Resized) => {}
-                Some(Said::Quit) | None => return Ok(exit::OK),
+                Some(Said::Quit) | None => return Ok(Exit::OK),
             },
             _ = ticks.tick() => {
                 if let Some(rate) = view.jobs.ended_per_second {
@@ -61,9 +59,9 @@ pub async fn run(mut fleet: Vec<Watched>, mut watch: Watch) -> io::Result<u8> {
                     history.drain(..surplus);
                 }
             }
-            _ = terminate.recv() => return Ok(exit::OK),
-            _ = interrupt.recv() => return Ok(exit::OK),
-            _ = hang_up.recv() => return Ok(exit::OK),
+            _ = terminate.recv() => return Ok(Exit::OK),
+            _ = interrupt.recv() => return Ok(Exit::OK),
+            _ = hang_up.recv() => return Ok(Exit::OK),
         }
     }
 }

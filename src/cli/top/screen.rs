@@ -6,8 +6,7 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, Widget, Wrap};
 
-use super::findings::{Finding, Severity, count, seconds};
-use super::view::{Daemon, Jobs, Locks, Node, Queue, Store, View};
+use crate::view::{Daemon, Finding, Jobs, Locks, Node, Queue, Severity, Store, View, count, seconds};
 
 /// Everything at a glance: what is wrong on top, then the flow, the queues, the locks, the database, the processes.
 pub struct Screen<'a> {

@@ -5,11 +5,9 @@ use std::time::Duration;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use super::exposition::Exposition;
-use super::findings::{Severity, count, seconds};
-use super::model::{Watched, view};
 use super::screen::Screen;
-use super::view::View;
+use crate::view::exposition::Exposition;
+use crate::view::{Severity, View, Watched, count, seconds, view};
 
 const HEALTHY: &str = r#"
 lockkeeper_build_info{version="1.2.3"} 1
@@ -27,6 +25,7 @@ lockkeeper_job_end_to_end_seconds_bucket{queue="jobs",job_type="a",le="0.1"} 10
 lockkeeper_job_end_to_end_seconds_bucket{queue="jobs",job_type="a",le="0.2"} 10
 lockkeeper_job_end_to_end_seconds_bucket{queue="jobs",job_type="a",le="+Inf"} 10
 lockkeeper_queue_length{queue="jobs"} 10
+lockkeeper_stream_owned{queue="jobs"} 1
 lockkeeper_queue_lag{queue="jobs",group="lockkeeper"} 4
 lockkeeper_queue_lag_known{queue="jobs",group="lockkeeper"} 1
 lockkeeper_queue_pending{queue="jobs",group="lockkeeper"} 6
@@ -127,6 +126,8 @@ fn daemons_are_added_up_and_what_they_see_of_one_server_is_not() {
     assert_eq!((view.queues[0].length, view.queues[0].pending), (Some(10.0), Some(6.0)));
     assert_eq!((view.locks.nodes.len(), view.locks.quorum), (3, Some(2.0)));
     assert_eq!((view.locks.nodes[0].up_for, view.locks.nodes[0].known_to), (2, 2));
+    assert_eq!(view.findings.len(), 1, "{:?}", view.findings);
+    assert!(view.findings[0].text.starts_with("a and b say they own jobs"), "{:?}", view.findings);
 }
 
 #[test]
@@ -171,7 +172,8 @@ fn each_finding_says_what_is_wrong_and_what_to_do() {
     const LOST: &str = r#"lockkeeper_queue_entries_lost_total{queue="jobs"}"#;
     const ORPHANED: &str = r#"lockkeeper_queue_entries_orphaned_total{queue="jobs"}"#;
     const AGE_KNOWN: &str = r#"lockkeeper_queue_oldest_age_known{queue="jobs"}"#;
-    let cases: [(Changes<'_>, Severity, &str); 17] = [
+    let cases: [(Changes<'_>, Severity, &str); 18] = [
+        (&[(r#"lockkeeper_stream_owned{queue="jobs"}"#, "0")], Critical, "nobody owns jobs: resume a daemon"),
         (
             &[(ORPHANED, "3")],
             Warning,
@@ -191,7 +193,7 @@ fn each_finding_says_what_is_wrong_and_what_to_do() {
         (
             &[(PENDING, "40"), (LENGTH, "1500")],
             Warning,
-            "backlog grows in jobs: the oldest of 1,500 waits 40 s: start more daemons",
+            "backlog grows in jobs: the oldest of 1,500 waits 40 s: more comes than is committed",
         ),
         (&[(PENDING, "40"), (LENGTH, "5")], Warning, "backlog in jobs: the oldest of 5 waits 40 s, which gets less"),
         (&[(LETTERS, "3")], Warning, "dead letters of jobs: 3, see `lockkeeper dead-letters list`"),

@@ -127,7 +127,7 @@ impl Flights {
 fn command(request: &Request, ttl: Duration) -> Cmd {
     match request {
         Request::Ask { op: Op::Extend, claim, .. } => script::extend(&claim.keys, &claim.token, ttl),
-        Request::Ask { claim, .. } => script::acquire(&claim.keys, &claim.token, ttl),
+        Request::Ask { claim, .. } => script::acquire(&claim.keys, &claim.token, ttl, &claim.legacy),
         Request::Release { claim } => script::release(&claim.keys, &claim.token),
         Request::Ping(_) => redis::cmd("PING"),
     }

@@ -57,7 +57,7 @@ struct Flight {
 impl Flight {
     /// Whether a batch that comes after those of `before` may go by what this one makes of `job`.
     fn may_precede(&self, before: &[BatchId], job: u16) -> bool {
-        let is_kept = |kept| self.batch.jobs.iter().take(kept).any(|planned| planned.job == job);
+        let is_kept = |kept| self.batch.jobs.iter().take(kept).any(|planned| planned.queued.job == job);
         before.contains(&self.batch.id) && self.kept.is_some_and(is_kept)
     }
 }
@@ -113,9 +113,9 @@ impl Model {
             let mine = &self.touches[name];
             for flight in &self.in_flight {
                 for other in &flight.batch.jobs {
-                    let shared = other.aggregates.iter().any(|a| mine.iter().any(|m| aggregate(*m) == *a));
-                    let fine = !shared || flight.may_precede(&before, other.job);
-                    prop_assert!(fine, "{name} shares an aggregate with {} in flight", other.job);
+                    let shared = other.aggregates().iter().any(|a| mine.iter().any(|m| aggregate(*m) == *a));
+                    let fine = !shared || flight.may_precede(&before, other.queued.job);
+                    prop_assert!(fine, "{name} shares an aggregate with {} in flight", other.queued.job);
                 }
             }
             for older in self.open.iter().take_while(|older| *older != name) {
@@ -126,11 +126,11 @@ impl Model {
             }
         }
         let in_flight = self.in_flight.iter().flat_map(|flight| &flight.batch.jobs);
-        let alone = batch.jobs.iter().chain(in_flight.clone()).any(|planned| planned.alone);
+        let alone = batch.jobs.iter().chain(in_flight.clone()).any(|planned| planned.queued.alone);
         let beside = batch.jobs.len() + in_flight.count();
         prop_assert!(!alone || beside == 1, "a job that must run alone has {} beside it", beside - 1);
         prop_assert!(batch.jobs.len() <= LIMITS.jobs);
-        let touches: usize = batch.jobs.iter().map(|planned| planned.aggregates.len()).sum();
+        let touches: usize = batch.jobs.iter().map(|planned| planned.aggregates().len()).sum();
         prop_assert!(batch.jobs.len() == 1 || touches <= LIMITS.touches, "{started:?} touch {touches} aggregates");
         if !batch.jobs.is_empty() {
             self.in_flight.push(Flight { batch, kept: None, stands: false });
@@ -154,7 +154,7 @@ impl Model {
         let Some(flight) = self.in_flight.get_mut(n).filter(|flight| flight.kept.is_none()) else { return };
         let kept = kept.min(flight.batch.jobs.len());
         flight.kept = Some(kept);
-        let shut: Vec<_> = flight.batch.jobs[kept..].iter().flat_map(|planned| planned.aggregates.clone()).collect();
+        let shut: Vec<_> = flight.batch.jobs[kept..].iter().flat_map(|planned| planned.aggregates().to_vec()).collect();
         self.plan.open(flight.batch.id, &shut);
     }
 
@@ -171,7 +171,7 @@ impl Model {
                 if index >= kept {
                     self.back(planned, false);
                 } else {
-                    self.open.retain(|name| *name != planned.job);
+                    self.open.retain(|name| *name != planned.queued.job);
                     self.plan.finish(&planned, self.now);
                 }
             }
@@ -188,7 +188,7 @@ impl Model {
             while let Some(next) = self.in_flight.iter().position(|flight| flight.batch.after.contains(&batch.id)) {
                 failed.push(self.in_flight.swap_remove(next).batch);
             }
-            let held: Vec<AggregateId> = batch.jobs.iter().flat_map(|planned| planned.aggregates.clone()).collect();
+            let held: Vec<AggregateId> = batch.jobs.iter().flat_map(|planned| planned.aggregates().to_vec()).collect();
             self.plan.close(batch.id);
             batch.jobs.into_iter().for_each(|planned| self.back(planned, delay));
             if busy {
@@ -198,14 +198,12 @@ impl Model {
     }
 
     fn back(&mut self, planned: Planned<u16>, delay: bool) {
-        let mut waiting = job(planned.job, &self.touches[&planned.job]);
-        waiting.alone = planned.alone;
-        waiting.not_before = delay.then(|| self.now + Duration::from_millis(1));
-        self.plan.put_back((planned.batch, planned.turn), &planned.aggregates, waiting, self.now);
+        let not_before = delay.then(|| self.now + Duration::from_millis(1));
+        self.plan.put_back(planned, self.now, |queued| queued.not_before = not_before);
     }
 
     fn resolve(&mut self) {
-        let found: Vec<(u64, u16)> = self.plan.resolvable().iter().map(|(turn, w, _)| (*turn, w.job)).collect();
+        let found: Vec<(Turn, u16)> = self.plan.resolvable().iter().map(|(turn, w, _)| (*turn, w.job)).collect();
         for (turn, name) in found {
             let targets = self.touches[&name].iter().copied().map(aggregate).collect();
             self.plan.resolve(turn, targets);
@@ -225,7 +223,7 @@ proptest! {
         };
         let mut plan = Plan::new(TERMS);
         for (name, offset) in offsets.iter().enumerate() {
-            plan.push(Waiting { not_before: Some(at(*offset)), ..job(name as u16, &[name as u8]) });
+            plan.push(Queued { not_before: Some(at(*offset)), ..job(name as u16, &[name as u8]) });
         }
         let planned = names(&plan.next_batch(now, LIMITS, 1));
         for (name, offset) in offsets.iter().enumerate() {

@@ -15,15 +15,19 @@ fn all() -> (Vec<&'static Script>, Vec<Ask>) {
     asks(&settings, "consumer", true)
 }
 
+/// The sources that talk to the broker: all of this room's but the probe's own.
+fn sources() -> Vec<String> {
+    let room = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/stream");
+    let folders = [room.clone(), room.join("connection"), room.join("group")];
+    let paths = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap().flatten());
+    let paths = paths.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    paths.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
 /// The commands of this folder's sources: what stands in quotes after `call(`, `pcall(`, `cmd(`.
 fn commands_of_the_sources() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/stream");
     let mut commands = BTreeSet::new();
-    for path in std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
-        if path.extension().is_none_or(|end| end != "rs") || path.ends_with("probe.rs") {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).unwrap();
+    for text in sources() {
         for opening in ["redis.call('", "redis.pcall('", "cmd(\""] {
             for rest in text.split(opening).skip(1) {
                 let end = rest.find(['\'', '"']).unwrap();
@@ -51,10 +55,8 @@ fn every_command_of_the_sources_is_tried() {
 #[test]
 fn every_script_is_loaded_and_tried_with_as_many_keys_as_it_has() {
     let (scripts, asks) = all();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/stream");
-    let sources = std::fs::read_dir(folder).unwrap().flatten();
-    let texts = sources.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
-    let there: usize = texts.map(|text| text.matches("Script::new(").count()).sum();
+    let own = include_str!("mod.rs").to_owned();
+    let there: usize = sources().iter().chain([&own]).map(|text| text.matches("Script::new(").count()).sum();
     assert_eq!(scripts.len(), there, "a script is forgotten");
     for script in scripts {
         let hash = script.get_hash().as_bytes();
@@ -68,7 +70,7 @@ fn every_script_is_loaded_and_tried_with_as_many_keys_as_it_has() {
 fn every_key_of_every_stream_is_tried() {
     let keys: BTreeSet<String> = all().1.into_iter().flat_map(|ask| ask.keys).collect();
     for stream in ["jobs", "more"] {
-        for side in ["", ":dead", ":scheduled", ":finished", ":lineage"] {
+        for side in ["", ":dead", ":scheduled", ":finished", ":lineage", ":owner"] {
             assert!(keys.contains(&format!("{stream}{side}")), "{stream}{side}: {keys:?}");
         }
     }

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lockkeeper::dev::servers::DatabaseServer;
 use lockkeeper::store::Store;
 use sqlx::{Connection, MySqlConnection, Row};
+use throwaway::servers::DatabaseServer;
 
 use super::{CANARY, Site};
-use crate::world::eventually;
+use support::eventually;
 
 impl Site {
     /// Goes to a database of its own, with these arguments, before there is a daemon.

@@ -27,10 +27,8 @@ async fn a_slow_batch_keeps_its_locks_and_nobody_else_gets_them() {
     let world = World::new().await;
     let key = world.id("c");
     let rival = Redlock::start(nodes(&world), Settings::new(TTL), Arc::new(|_| {})).expect("one node");
-    crate::world::eventually("the rival is connected", async || {
-        (rival.nodes()[0].health == NodeHealth::Up).then_some(())
-    })
-    .await;
+    support::eventually("the rival is connected", async || (rival.nodes()[0].health == NodeHealth::Up).then_some(()))
+        .await;
     let locked = Arc::new(tokio::sync::Notify::new());
     let begin = locked.clone();
     let engine = short_engine(&world, move |time, _| {
@@ -78,7 +76,7 @@ async fn a_batch_whose_locks_ran_out_commits_nothing_and_is_run_again() {
     .await;
     let ended = run(&engine, vec![planned("counter.add", &key, "1", 1)]).await;
     assert!(ended.settled.is_empty(), "nothing may be decided under a lock that is gone: {:?}", outcomes(&ended));
-    assert!(ended.back.iter().all(|(_, why)| *why == batch::Back::LockLost) && ended.back.len() == 1);
+    assert!(ended.back.iter().all(|(_, why)| *why == batch::PutBackReason::LockLost) && ended.back.len() == 1);
     assert!(world.history("counter", &key).await.is_empty());
     assert!(engine.metrics.render().contains(r#"lockkeeper_lock_lost_total{reason="value_changed"} 1"#));
     let ended = run(&engine, ended.back.into_iter().map(|(planned, _)| planned).collect()).await;

@@ -1,13 +1,13 @@
 //! What goes wrong with a read model's own statements: it shares the packet with our guards, and is not taken for one of them.
 
-use lockkeeper::batch::{Back, Engine};
+use lockkeeper::batch::{Engine, PutBackReason};
 use lockkeeper::projection::{Change, Projection};
 use lockkeeper::store::sql::Sql;
 use sqlx::{Connection, MySqlConnection};
 
 use super::counter::Counter;
 use super::{engine, outcomes, planned, retries, run};
-use crate::world::{World, eventually};
+use support::{eventually, world::World};
 
 /// The count that its statement goes wrong with.
 const POISON: u64 = 7;
@@ -34,7 +34,8 @@ const TABLES: &str = "CREATE TABLE parents (id INT PRIMARY KEY); \
         CONSTRAINT few CHECK (amount < 100), FOREIGN KEY (parent) REFERENCES parents (id)); \
     INSERT INTO model VALUES (1, 1, 1, 'a', 0, NULL), (2, 1, 1, 'b', 0, NULL)";
 
-async fn with_model(world: &World, statement: &'static str) -> Engine<Counter> {
+/// An engine whose read model has this statement for a counter that 7 is added to.
+pub async fn with_model(world: &World, statement: &'static str) -> Engine<Counter> {
     Engine { projections: vec![Box::new(Model(statement))], ..engine(world, |_, _| {}).await }
 }
 
@@ -66,8 +67,8 @@ async fn a_row_that_is_refused_is_its_job_s_whatever_its_columns_and_keys_are_ca
         let (bad, good) = (world.id(format!("bad{number}")), world.id(format!("good{number}")));
         let together = vec![planned("counter.add", &bad, "7", 1), planned("counter.add", &good, "2", 2)];
         let ended = run(&engine, together).await;
-        let back: Vec<Back> = ended.back.iter().map(|(_, why)| *why).collect();
-        assert_eq!(back, [Back::Refused; 2], "{statement}: which of the two it is cannot be known yet");
+        let back: Vec<PutBackReason> = ended.back.iter().map(|(_, why)| *why).collect();
+        assert_eq!(back, [PutBackReason::Refused; 2], "{statement}: which of the two it is cannot be known yet");
         let alone = run(&engine, vec![planned("counter.add", &bad, "7", 3)]).await;
         let told = outcomes(&alone);
         assert!(told.len() == 1 && told[0].starts_with("dead: cannot_commit: "), "{statement}: {told:?}");
@@ -82,8 +83,12 @@ async fn a_statement_that_can_never_work_is_the_program_s_fault_and_no_job_s() {
     for statement in ["UPDATE nowhere SET id = 1", "UPDATE model SET nothing = 1", "UPDATE SET", "DROP TABLE nowhere"] {
         let engine = with_model(&world, statement).await;
         let ended = run(&engine, vec![planned("counter.add", &world.id("c"), "7", 1)]).await;
-        let back: Vec<Back> = ended.back.iter().map(|(_, why)| *why).collect();
-        assert_eq!(back, [Back::Unavailable], "{statement}: it waits until the program or the schema is mended");
+        let back: Vec<PutBackReason> = ended.back.iter().map(|(_, why)| *why).collect();
+        assert_eq!(
+            back,
+            [PutBackReason::Unavailable],
+            "{statement}: it waits until the program or the schema is mended"
+        );
     }
     assert!(world.history("counter", &world.id("c")).await.is_empty());
 }
@@ -98,7 +103,7 @@ async fn a_lock_that_somebody_else_holds_on_a_read_model_delays_the_job_and_kill
     let key = world.id("c");
     let ended = run(&engine, vec![planned("counter.add", &key, "7", 1)]).await;
     assert!(ended.settled.is_empty() && ended.back.len() == 1, "it goes back");
-    assert_ne!(ended.back[0].1, Back::Refused, "nothing is wrong with it");
+    assert_ne!(ended.back[0].1, PutBackReason::Refused, "nothing is wrong with it");
     assert!(retries(&engine, "lock_wait") > 0);
     sqlx::raw_sql("ROLLBACK").execute(&mut sql).await.expect("the row is free");
     assert_eq!(outcomes(&run(&engine, vec![planned("counter.add", &key, "7", 2)]).await), ["applied"]);

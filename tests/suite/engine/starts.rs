@@ -1,13 +1,13 @@
-//! Jobs that were claimed: when a start of theirs is counted.
+//! Jobs that were taken over: when a start of theirs is counted.
 
 use std::sync::Mutex;
 use std::time::Instant;
 
-use lockkeeper::dev::proxy::{Fault, Proxy};
+use throwaway::proxy::{Fault, Proxy};
 
 use super::*;
-use crate::hold::{give_lock, pending, take_lock};
-use crate::world::{PATIENCE, eventually};
+use support::hold::{give_lock, pending, read_as, started, take_lock};
+use support::{PATIENCE, eventually};
 
 /// As often was work on the jobs started before.
 const EARLIER: u64 = 2;
@@ -28,27 +28,26 @@ async fn world() -> World {
     world
 }
 
-/// Two jobs that add to `key`, claimed by `engine` from a consumer that has died.
-async fn claimed(world: &World, engine: &Engine<Counter>, key: &str) -> Vec<Planned<Job<Counter>>> {
+/// Two jobs that add to `key`, taken over by `engine` from a consumer that has died.
+async fn taken_over(world: &World, engine: &Engine<Counter>, key: &str) -> Vec<Planned<Job<Counter>>> {
     let dead = consumer(world, "dead").await;
     dead.ensure_groups().await.expect("the group");
     for by in ["1", "2"] {
         world.push("counter.add", key, by).await;
     }
-    let read = dead.reader().await.expect("a reader").read(10).await.expect("a read");
-    let entries: Vec<_> = read.iter().map(|entry| (entry.id, EARLIER)).collect();
-    dead.hand_back(&world.stream, &entries).await.expect("they are handed back");
-    let ids: Vec<_> = entries.iter().map(|(id, _)| *id).collect();
-    let claimed = engine.broker.claim(&world.stream, &ids).await.expect("a claim").entries;
-    assert_eq!(claimed.len(), 2);
-    claimed.iter().zip(1..).map(|(entry, turn)| planned_entry(entry, turn)).collect()
+    let read = read_as(world, &dead).await;
+    started(world, &dead, &read, EARLIER).await;
+    let ids: Vec<_> = read.iter().map(|entry| entry.id).collect();
+    let seized = engine.broker.seize(&world.stream, &ids).await.expect("the broker answers").entries;
+    assert_eq!(seized.len(), 2);
+    seized.iter().zip(1..).map(|(entry, turn)| planned_entry(entry, turn)).collect()
 }
 
 fn again(ended: Ended<Counter>) -> Vec<Planned<Job<Counter>>> {
     ended.back.into_iter().map(|(planned, _)| planned).collect()
 }
 
-fn reasons(ended: &Ended<Counter>) -> Vec<batch::Back> {
+fn reasons(ended: &Ended<Counter>) -> Vec<batch::PutBackReason> {
     ended.back.iter().map(|(_, why)| *why).collect()
 }
 
@@ -68,19 +67,19 @@ async fn a_start_is_counted_while_the_locks_are_had_and_the_job_is_decided() {
         }
     })
     .await;
-    let jobs = claimed(&world, &engine, &key).await;
+    let jobs = taken_over(&world, &engine, &key).await;
 
     let lock = format!("lock:counter:{key}");
     take_lock(&world, &lock).await;
     let waits = run(&engine, jobs).await;
-    assert_eq!(reasons(&waits), [batch::Back::Busy, batch::Back::Busy]);
-    assert!(waits.back.iter().all(|(planned, _)| !planned.job.counted), "nothing has been done with them");
+    assert_eq!(reasons(&waits), [batch::PutBackReason::Busy, batch::PutBackReason::Busy]);
+    assert!(waits.back.iter().all(|(planned, _)| !planned.queued.job.counted), "nothing has been done with them");
     let counts: Vec<u64> = pending(&world).await.into_iter().map(|(_, count)| count).collect();
     assert_eq!(counts, [EARLIER; 2]);
 
     give_lock(&world, &lock).await;
     let refused = run(&engine, again(waits)).await;
-    assert_eq!(reasons(&refused), [batch::Back::Refused, batch::Back::Refused]);
+    assert_eq!(reasons(&refused), [batch::PutBackReason::Refused, batch::PutBackReason::Refused]);
     let counts: Vec<u64> = pending(&world).await.into_iter().map(|(_, count)| count).collect();
     assert_eq!(counts, [0; 2], "they were decided, so nothing speaks against them");
     let ended = run(&engine, again(refused)).await;
@@ -110,7 +109,7 @@ async fn jobs_that_wait_for_what_they_rest_on_are_not_counted() {
              UTC_TIMESTAMP(6) FROM n; COMMIT"
         ),
     );
-    let jobs = claimed(&world, &engine, &key).await;
+    let jobs = taken_over(&world, &engine, &key).await;
     let mut holder = world.sql().await;
     sqlx::raw_sql("LOCK TABLES snapshots WRITE").execute(&mut holder).await.expect("nobody reads a snapshot");
     let watch = async {
@@ -143,10 +142,11 @@ async fn a_start_that_comes_to_nothing_leaves_what_was_counted_before() {
     let mut engine = engine(&world, |_, _| {}).await;
     // No packet is as small.
     engine.max_packet = 100;
-    let jobs = claimed(&world, &engine, &key).await;
+    let jobs = taken_over(&world, &engine, &key).await;
     let ended = run(&engine, jobs).await;
-    assert_eq!(reasons(&ended), [batch::Back::Refused; 2]);
-    let left: Vec<_> = ended.back.iter().map(|(planned, _)| (planned.job.deliveries, planned.job.counted)).collect();
+    assert_eq!(reasons(&ended), [batch::PutBackReason::Refused; 2]);
+    let left: Vec<_> =
+        ended.back.iter().map(|(planned, _)| (planned.queued.job.deliveries, planned.queued.job.counted)).collect();
     assert_eq!(left, [(Some(EARLIER), false); 2]);
     let counts: Vec<u64> = pending(&world).await.into_iter().map(|(_, count)| count).collect();
     assert_eq!(counts, [EARLIER; 2], "neither more nor less speaks against them");
@@ -162,13 +162,13 @@ async fn jobs_whose_start_cannot_be_counted_are_not_started_and_keep_no_lock() {
         times.fetch_add(1, Ordering::SeqCst);
     })
     .await;
-    let mut jobs = claimed(&world, &engine, &key).await;
+    let mut jobs = taken_over(&world, &engine, &key).await;
     jobs.push(planned("counter.add", &key, "3", 3));
     let destroyed: u64 = world.redis_do(&["XGROUP", "DESTROY", &world.stream, "lockkeeper"]).await;
     assert_eq!(destroyed, 1);
     let waits = run(&engine, jobs).await;
-    assert_eq!(reasons(&waits), [batch::Back::Unavailable; 3]);
-    let counted: Vec<bool> = waits.back.iter().map(|(planned, _)| planned.job.counted).collect();
+    assert_eq!(reasons(&waits), [batch::PutBackReason::Unavailable; 3]);
+    let counted: Vec<bool> = waits.back.iter().map(|(planned, _)| planned.queued.job.counted).collect();
     assert_eq!(counted, [false, false, true], "the last one's read counts");
     assert_eq!(asked.load(Ordering::SeqCst), 0, "nothing was decided");
     let since = Instant::now();
@@ -188,20 +188,20 @@ async fn a_start_is_counted_once_although_the_broker_s_answers_are_lost() {
     let (noted, stream) = (seen.clone(), world.stream.clone());
     let engine =
         engine(&world, move |_, _| noted.lock().expect("no act has panicked").push(starts(&direct, &stream))).await;
-    let jobs = claimed(&world, &engine, &key).await;
+    let jobs = taken_over(&world, &engine, &key).await;
     // That start has been counted already; from now on the broker knows the script.
-    let known = engine.broker.set_starts(&world.stream, &[(jobs[0].job.entry, EARLIER)]).await;
+    let known = engine.broker.set_starts(&world.stream, &[(jobs[0].queued.job.entry, EARLIER)]).await;
     known.expect("the broker answers");
     proxy.set(Fault::DropReplies);
     let mut ended = run(&engine, jobs).await;
-    assert_eq!(reasons(&ended), [batch::Back::Unavailable; 2]);
+    assert_eq!(reasons(&ended), [batch::PutBackReason::Unavailable; 2]);
     let counts: Vec<u64> = pending(&world).await.into_iter().map(|(_, count)| count).collect();
     assert_eq!(counts, [EARLIER + 1; 2], "the broker has done it all the same");
     proxy.set(Fault::None);
     let deadline = Instant::now() + PATIENCE;
     while !ended.back.is_empty() {
         assert!(Instant::now() < deadline, "the broker does not answer again");
-        assert_eq!(reasons(&ended), [batch::Back::Unavailable; 2]);
+        assert_eq!(reasons(&ended), [batch::PutBackReason::Unavailable; 2]);
         ended = run(&engine, again(ended)).await;
     }
     assert_eq!(outcomes(&ended), ["applied", "applied"]);

@@ -3,24 +3,24 @@
 use std::sync::Mutex;
 use std::sync::mpsc as sync;
 
-use lockkeeper::batch::{Back, Opening, Prospect};
+use lockkeeper::batch::{Prepared, PreparedBatch, PutBackReason};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::world::{PATIENCE, eventually};
+use support::{PATIENCE, eventually};
 
 /// Starts a batch that succeeds others, and returns what its own successors can expect once it is on its way.
 fn start(
     engine: &Arc<Engine<Counter>>,
     jobs: Vec<Planned<Job<Counter>>>,
-    after: Vec<Prospect<Counter>>,
-) -> (JoinHandle<Ended<Counter>>, mpsc::UnboundedReceiver<Opening<Counter>>) {
+    after: Vec<PreparedBatch<Counter>>,
+) -> (JoinHandle<Ended<Counter>>, mpsc::UnboundedReceiver<Prepared<Counter>>) {
     let (engine, (sender, openings)) = (engine.clone(), mpsc::unbounded_channel());
     let batch = Batch { id: BatchId::default(), after: Vec::new(), jobs };
     (tokio::spawn(async move { batch::run(&engine, batch, after, &sender).await }), openings)
 }
 
-async fn opened(openings: &mut mpsc::UnboundedReceiver<Opening<Counter>>) -> Opening<Counter> {
+async fn opened(openings: &mut mpsc::UnboundedReceiver<Prepared<Counter>>) -> Prepared<Counter> {
     let opening = tokio::time::timeout(PATIENCE, openings.recv()).await;
     opening.expect("the batch is on its way").expect("it says that it may be succeeded")
 }
@@ -88,8 +88,8 @@ async fn a_successor_decides_before_its_predecessor_is_committed_and_holds_its_l
     let engine = connected(mindful(&world, act).await).await;
     let row = hold_sequence(&world).await;
     let (first, mut openings) = start(&engine, vec![planned("counter.add", &key, "8", 1)], Vec::new());
-    let Opening { except, prospect, .. } = opened(&mut openings).await;
-    assert_eq!(except, [], "no job of it will go back");
+    let Prepared { blocked, prospect, .. } = opened(&mut openings).await;
+    assert_eq!(blocked, [], "no job of it will go back");
     let jobs = vec![planned("counter.add", &key, "5", 2), planned("counter.add", &key, "2", 3)];
     let (second, _openings) = start(&engine, jobs, vec![prospect]);
     tokio::task::spawn_blocking(move || is_decided.recv_timeout(PATIENCE).expect("it decides at once"))
@@ -121,12 +121,12 @@ async fn a_successor_of_a_batch_that_fails_goes_back_and_leaves_nothing() {
     };
     let engine = connected(mindful(&world, act).await).await;
     let (first, mut openings) = start(&engine, vec![planned("counter.add", &key, "1", 1)], Vec::new());
-    let Opening { prospect, .. } = opened(&mut openings).await;
+    let Prepared { prospect, .. } = opened(&mut openings).await;
     let (second, _openings) = start(&engine, vec![planned("counter.add", &key, "1", 2)], vec![prospect]);
     assert_eq!(outcomes(&first.await.expect("no panic")), ["applied"], "it is decided again");
     let second = second.await.expect("no panic");
     assert!(second.settled.is_empty(), "its turn comes after the first job has come to an end");
-    assert_eq!(second.back.iter().map(|(_, why)| *why).collect::<Vec<_>>(), [Back::Behind]);
+    assert_eq!(second.back.iter().map(|(_, why)| *why).collect::<Vec<_>>(), [PutBackReason::Behind]);
     assert_eq!(versions(&world, &key).await, [1, 2]);
 }
 
@@ -149,7 +149,7 @@ async fn a_successor_whose_log_lacks_the_predecessor_is_decided_again() {
     let failed_over = connected(failed_over).await;
     let row = hold_sequence(&world).await;
     let (first, mut openings) = start(&engine, vec![planned("counter.add", &key, "1", 1)], Vec::new());
-    let Opening { prospect, .. } = opened(&mut openings).await;
+    let Prepared { prospect, .. } = opened(&mut openings).await;
     let (second, _openings) = start(&failed_over, vec![planned("counter.add", &key, "1", 2)], vec![prospect]);
     drop(row);
     assert_eq!(outcomes(&first.await.expect("no panic")), ["applied"]);
@@ -164,9 +164,9 @@ async fn a_successor_of_rejections_waits_for_their_receipts() {
     let key = world.id("c");
     let engine = connected(mindful(&world, |_, _| {}).await).await;
     let rejected = planned("counter.add", &key, "99", 1);
-    let receipt = hold_receipt(&world, rejected.id).await;
+    let receipt = hold_receipt(&world, rejected.queued.id).await;
     let (first, mut openings) = start(&engine, vec![rejected], Vec::new());
-    let Opening { prospect, .. } = opened(&mut openings).await;
+    let Prepared { prospect, .. } = opened(&mut openings).await;
     eventually("it has the sequence row", async || (under_way(&world).await == 1).then_some(())).await;
     let (second, mut after) = start(&engine, vec![planned("counter.add", &key, "1", 2)], vec![prospect]);
     opened(&mut after).await;
@@ -194,7 +194,7 @@ async fn a_transaction_whose_positions_somebody_else_has_taken_is_sent_again_as_
     for turn in 1..4 {
         let jobs = vec![planned("counter.add", &key, "1", turn), planned("counter.add", &key, "2", turn)];
         let ended = run(&engine, jobs).await;
-        let positions: Vec<_> = ended.settled.iter().map(|settled| settled.told.positions).collect();
+        let positions: Vec<_> = ended.settled.iter().map(|settled| settled.end.outcome.positions).collect();
         let first = if turn == 1 { 1 } else { 2 * turn };
         assert_eq!(positions, [Some((first, first)), Some((first + 1, first + 1))], "in batch {turn}");
     }

@@ -1,6 +1,6 @@
 //! `rslock` for the scenario `locks`.
 
-#[path = "../../../../src/dev/bench/locks/contend.rs"]
+#[path = "../../../src/locks/contend.rs"]
 mod contend;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,81 @@
+//! Proves a database right, or says what is wrong with it: every promise of the daemon that the tables can show, for any domain.
+//!
+//! Everything is read in pages, of one moment, and looked at once: an audit of a database that is written to is an audit of how it
+//! was when the audit began. What the checks know is kept apart from how it is read, so that tests can hand them damaged data.
+
+mod checks;
+mod fold;
+mod log;
+mod promises;
+mod read_models;
+mod report;
+mod serial;
+mod snapshots;
+mod table;
+
+use std::collections::HashSet;
+
+#[cfg(not(feature = "testing"))]
+use checks::Checks;
+
+#[cfg(feature = "testing")]
+pub use checks::Checks;
+pub use promises::{LogOnly, Promises};
+pub use report::{Audit, Line, Problems};
+pub use serial::Serial;
+pub use table::{Row, Table};
+
+pub use crate::job::JobId;
+pub use crate::store::{Store, StoreError};
+
+use crate::domain::Domain;
+
+/// Rows per query.
+const PAGE: u32 = 2000;
+
+/// Audits the database of `store`, which a [snapshot](Store::at_one_moment) is best for. `pushed` are the ids of all jobs that were
+/// ever pushed, when they are known, and `serial` is the run that the log has to equal. `seen` is told how many events have been looked at, and of how many.
+pub async fn audit<D: Domain>(
+    store: &Store,
+    promises: Box<dyn Promises<D>>,
+    pushed: Option<&HashSet<JobId>>,
+    serial: Option<Serial<D>>,
+    mut seen: impl FnMut(u64, u64) + Send,
+) -> Result<Audit, StoreError> {
+    let sequence = store.sequence().await?;
+    let all_tables = promises.tables();
+    let mut checks = Checks::new(promises).with_serial(serial);
+    let mut after = None;
+    loop {
+        let page = store.receipts_from(after, PAGE).await?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(*last);
+        page.into_iter().for_each(|(job, receipt)| checks.receipt(job, receipt));
+    }
+    let mut after: Option<(String, String)> = None;
+    loop {
+        let from = after.as_ref().map(|(kind, id)| (kind.as_str(), id.as_str()));
+        let page = store.snapshots_from(from, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some((last.aggregate_type.clone(), last.aggregate_id.clone()));
+        page.into_iter().for_each(|snapshot| checks.snapshot(snapshot));
+    }
+    let mut position = 0;
+    loop {
+        let page = store.events_from(position, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        position = last.position;
+        page.iter().for_each(|event| checks.event(event));
+        seen(position, sequence);
+    }
+    for table in all_tables {
+        let mut after: Option<Vec<String>> = None;
+        loop {
+            let page = table.read(store, after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(table.key(last).to_vec());
+            page.into_iter().for_each(|row| checks.row(table, row));
+        }
+    }
+    Ok(checks.finish(sequence, pushed))
+}

@@ -1,0 +1,67 @@
+//! The read models, compared with the fold of the events: every table, row and column, in both directions.
+
+use std::collections::HashMap;
+
+use super::fold::Fold;
+use super::promises::Promises;
+use super::report::{Line, Problems};
+use super::table::{Row, Table};
+use crate::domain::Domain;
+
+/// The rows that each table should have and that have not been seen in it yet.
+#[derive(Debug)]
+pub(super) struct ReadModels {
+    tables: &'static [Table],
+    expected: HashMap<(&'static str, Vec<String>), Row>,
+    counts: Vec<usize>,
+    wrong: Problems,
+}
+
+impl ReadModels {
+    pub fn of<D: Domain>(fold: &Fold<D>, promises: &dyn Promises<D>) -> Self {
+        let tables = promises.tables();
+        let mut all =
+            Self { tables, expected: HashMap::new(), counts: vec![0; tables.len()], wrong: Problems::default() };
+        for problem in &fold.unreadable {
+            all.wrong.add(|| problem.clone());
+        }
+        for (aggregate, (version, state)) in &fold.states {
+            match promises.rows(aggregate, *version, state) {
+                Ok(rows) => rows.into_iter().for_each(|(table, row)| all.expect(table, row)),
+                Err(problem) => all.wrong.add(|| problem),
+            }
+        }
+        all
+    }
+
+    fn expect(&mut self, table: usize, row: Row) {
+        self.counts[table] += 1;
+        let table = &self.tables[table];
+        self.expected.insert((table.name, table.key(&row).to_vec()), row);
+    }
+
+    /// A row that the table has.
+    pub fn row(&mut self, table: &'static Table, row: Row) {
+        let key = table.key(&row).to_vec();
+        let place = format!("{} {}", table.name, key.join(" "));
+        let Some(expected) = self.expected.remove(&(table.name, key)) else {
+            self.wrong.add(|| format!("{place} should not be there"));
+            return;
+        };
+        for ((column, is), should) in table.columns.iter().zip(&row).zip(&expected) {
+            if is != should {
+                self.wrong.add(|| format!("{place}: {column} is {is}, should be {should}"));
+            }
+        }
+    }
+
+    pub fn finish(mut self) -> Line {
+        for (table, key) in self.expected.keys() {
+            self.wrong.add(|| format!("{table} {} is missing", key.join(" ")));
+        }
+        let rows = self.tables.iter().zip(&self.counts).map(|(table, count)| format!("{count} {}", table.name));
+        let rows: Vec<String> = rows.collect();
+        let summary = if rows.is_empty() { "none to compare".to_owned() } else { rows.join(", ") + ", every column" };
+        self.wrong.line("read models = fold of the events", summary)
+    }
+}

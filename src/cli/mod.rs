@@ -1,0 +1,277 @@
+//! The command line: one arm, one call per command, and the exit codes.
+
+mod arguments;
+mod audit;
+mod check;
+mod dead_letters;
+mod enqueue;
+mod failed;
+mod load;
+mod operator;
+pub mod output;
+mod prune;
+mod scheduled;
+mod schema;
+mod show;
+mod top;
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::runtime::Runtime;
+
+use arguments::Json;
+pub use failed::Failed;
+
+pub use crate::exit::Exit;
+
+use crate::audit::Promises;
+use crate::config::{self, Config};
+use crate::daemon::{self, End, ReadModels};
+use crate::domain::Domain;
+use crate::lifecycle::Lifecycle;
+use crate::reload;
+use crate::store::{Applied, Sequence};
+use crate::telemetry;
+
+/// Jobs flow in on Redis streams, pass a lock per aggregate, and leave as events in MySQL: none lost, none applied twice.
+///
+/// First steps: `lockkeeper demo` shows it at work on throwaway servers, `lockkeeper dev` keeps such servers running, and
+/// `lockkeeper check` looks at yours.
+#[derive(Debug, Parser)]
+#[command(name = "lockkeeper", version, propagate_version = true, max_term_width = 120)]
+struct Cli<O: Subcommand> {
+    /// Configuration file; config/lockkeeper.toml in the source tree lists every key
+    #[arg(long, global = true, value_name = "FILE", env = "LOCKKEEPER_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command<O>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command<O: Subcommand> {
+    /// Run the daemon until SIGTERM or SIGINT, then finish what is in flight
+    Run,
+    /// Apply pending migrations to the database
+    Migrate(Migrate),
+    /// Check the configuration and every server it names; exit 0 only when all is well
+    Check(Json),
+    /// Push jobs: one from arguments, or many as NDJSON on standard input
+    Enqueue(enqueue::Enqueue),
+    /// Show what became of a job: its receipt and its events
+    Job {
+        /// The job's id, as it was given to XADD
+        id: String,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Show the history of an aggregate
+    Events {
+        /// The aggregate as TYPE/ID, such as item/pen
+        #[arg(value_name = "AGGREGATE/ID")]
+        aggregate: String,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// List, show, requeue or drop jobs that could not be run
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
+    /// List or cancel jobs that are not due yet
+    #[command(subcommand)]
+    Scheduled(scheduled::Scheduled),
+    /// Delete old receipts, dead letters and reply streams
+    Prune(prune::Prune),
+    /// Watch a fleet: jobs, backlog, locks, dead letters, and what to do about what is wrong
+    Top(top::Top),
+    /// Check every promise that the database's tables can show; exit 0 when all are kept, 1 when not
+    Audit(audit::Audit),
+    /// Print JSON Schema of every job, event and reply
+    Schema(schema::Schema),
+    #[command(flatten)]
+    Own(O),
+}
+
+/// Arguments of `migrate`.
+#[derive(Clone, Copy, Debug, Args)]
+struct Migrate {
+    /// Then make the sequence row say where the log ends, after a partial restore. No daemon may run meanwhile
+    #[arg(long)]
+    repair_sequence: bool,
+}
+
+/// A program: a domain, what belongs to it, and every command of an operator.
+pub struct Program<D: Domain> {
+    /// Its read models and their tables.
+    pub read_models: fn() -> ReadModels<D>,
+    /// Its part of an audit.
+    pub promises: fn() -> Box<dyn Promises<D>>,
+}
+
+/// Commands of a program of its own, beside those of every program.
+pub trait Own: Subcommand + std::fmt::Debug {
+    /// Runs the command and returns the exit code.
+    fn run(self) -> impl Future<Output = Result<u8, Failed>>;
+}
+
+/// No command of its own.
+impl Own for Infallible {
+    async fn run(self) -> Result<u8, Failed> {
+        match self {}
+    }
+}
+
+/// Runs the command that `arguments` name and returns the exit code.
+pub fn main<D: Domain, O: Own>(program: &Program<D>, arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    // Threads inherit what is blocked, so it comes before the first of them.
+    crate::signals::unblock();
+    let matches = match command::<O>().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) if error.use_stderr() => {
+            // There is nobody left to be told when this cannot be written.
+            let _ = error.print();
+            return Exit::USAGE;
+        }
+        Err(help) => {
+            return ended(help.print().map(|()| Exit::OK).map_err(|error| output::Unwritten::from(error).into()));
+        }
+    };
+    ended(
+        Cli::<O>::from_arg_matches(&matches)
+            .map_err(|error| Failed::new(Exit::USAGE, error))
+            .and_then(|cli| finish(|runtime| runtime.block_on(run(program, cli, &matches)))),
+    )
+}
+
+/// The exit code of a command that has ended, after whatever there is to say.
+pub fn ended(result: Result<u8, Failed>) -> u8 {
+    match result {
+        Ok(code) => code,
+        Err(Failed { code, text }) => {
+            text.lines().for_each(|line| output::notice(format_args!("lockkeeper: {line}")));
+            code
+        }
+    }
+}
+
+/// Runs a command to its end and leaves without waiting for threads that are stuck, as with a name server that is silent. A
+/// panic has told what happened, and is an end like others.
+fn finish(command: impl FnOnce(&Runtime) -> Result<u8, Failed>) -> Result<u8, Failed> {
+    let runtime = runtime()?;
+    let result = catch_unwind(AssertUnwindSafe(|| command(&runtime)));
+    runtime.shutdown_background();
+    result.unwrap_or_else(|_| Err(Failed::new(Exit::BROKEN, "this is a bug in lockkeeper: see the message above")))
+}
+
+/// The commands, with a flag for every key of the configuration.
+fn command<O: Subcommand>() -> clap::Command {
+    let flags = config::KEYS.iter().map(|key| {
+        Arg::new(key.path)
+            .long(key.flag_name())
+            .value_name("VALUE")
+            .help(key.help)
+            .help_heading("Configuration (flags over environment over file over defaults)")
+            .global(true)
+            .hide_short_help(true)
+    });
+    Cli::<O>::command().args(flags)
+}
+
+fn runtime() -> Result<Runtime, Failed> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::new(Exit::BROKEN, format!("no runtime: {error}")))
+}
+
+async fn run<D: Domain, O: Own>(program: &Program<D>, cli: Cli<O>, matches: &ArgMatches) -> Result<u8, Failed> {
+    let load = || load::config(cli.config.as_deref(), matches);
+    match cli.command {
+        Command::Run => daemon(program, &load()?, load).await,
+        Command::Migrate(arguments) => migrate(program, &load()?, arguments).await,
+        Command::Check(json) => check::check(&load()?, (program.read_models)().migrations, json.json).await,
+        Command::Enqueue(jobs) => enqueue::enqueue::<D>(&load()?, jobs).await,
+        Command::Job { id, json } => show::job(&load()?, &id, json.json).await,
+        Command::Events { aggregate, json } => show::events(&load()?, &aggregate, json.json).await,
+        Command::DeadLetters(command) => dead_letters::run(&load()?, command).await,
+        Command::Scheduled(command) => scheduled::run(&load()?, command).await,
+        Command::Prune(bounds) => prune::prune(&load()?, &bounds).await,
+        Command::Top(top) => top::top(top, || load::listen(cli.config.as_deref(), matches)).await,
+        Command::Audit(arguments) => audit::audit(&load()?, (program.promises)(), arguments).await,
+        Command::Schema(arguments) => schema::schema::<D>(&arguments),
+        Command::Own(own) => own.run().await,
+    }
+}
+
+async fn daemon<D: Domain>(
+    program: &Program<D>,
+    config: &Config,
+    load: impl Fn() -> Result<Config, Failed>,
+) -> Result<u8, Failed> {
+    let logs =
+        telemetry::start(&config.log.level, config.log.format).map_err(|error| Failed::new(Exit::CONFIG, error))?;
+    let lifecycle = Lifecycle::default();
+    let signals = crate::signals::listen(lifecycle.clone()).map_err(|error| Failed::new(Exit::BROKEN, error))?;
+    let end = tokio::select! {
+        end = daemon::run(config, (program.read_models)(), lifecycle.clone()) => end?,
+        // It never returns.
+        () = reload::watch(&lifecycle, &logs, config.clone(), load) => End::Broken,
+        // A signal before everything is connected has nothing to drain.
+        () = lifecycle.reached(crate::lifecycle::Phase::Aborting) => End::Aborted,
+    };
+    Ok(match end {
+        End::Drained => Exit::OK,
+        End::Overrun => Exit::OVERRUN,
+        End::Broken => Exit::BROKEN,
+        End::Aborted => signals.exit_code(),
+    })
+}
+
+async fn migrate<D: Domain>(program: &Program<D>, config: &Config, arguments: Migrate) -> Result<u8, Failed> {
+    let store = daemon::store(config).await?.with_migrations((program.read_models)().migrations).only_to_write();
+    let told = |Applied { version, name, was_begun }| {
+        let end = if was_begun { "is finished, which an earlier attempt had left half done" } else { "is applied" };
+        Ok::<_, Failed>(output::told(format_args!("migration {version} ({name}) {end}"))?)
+    };
+    store.migrate_telling(told).await?;
+    output::told("the schema is current")?;
+    if arguments.repair_sequence {
+        let Sequence { row, log } = store.repair_sequence().await?;
+        output::told(match row {
+            Some(row) if row == log => format!("the sequence row was right: the log ends at {log}"),
+            Some(row) => format!("the sequence row said {row}, and says {log} now, where the log ends"),
+            None => format!("the sequence row was not there, and says {log} now, where the log ends"),
+        })?;
+    }
+    Ok(Exit::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::LogOnly;
+    use crate::testing::account::Accounts;
+
+    fn run_it(arguments: [&str; 2]) -> u8 {
+        let read_models = || ReadModels { projections: Vec::new(), migrations: &[] };
+        let program = Program::<Accounts> { read_models, promises: || Box::new(LogOnly) };
+        main::<_, Infallible>(&program, arguments.map(OsString::from))
+    }
+
+    #[test]
+    fn the_command_line_is_sound_and_has_a_flag_for_every_key() {
+        let command = command::<Infallible>();
+        command.clone().debug_assert();
+        for key in config::KEYS {
+            assert!(command.get_arguments().any(|flag| flag.get_long() == Some(&key.flag_name())), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_a_usage_error_and_help_is_none() {
+        assert_eq!(run_it(["lockkeeper", "fly"]), Exit::USAGE);
+        assert_eq!(run_it(["lockkeeper", "--help"]), Exit::OK);
+    }
+}

@@ -1,0 +1,28 @@
+//! All settings together.
+
+use super::sections::{Batch, Database, Drain, Fleet, Http, Lock, Log, Retention, Stream, Tls};
+
+/// Every setting of the daemon, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `[database]`: MySQL or MariaDB.
+    pub database: Database,
+    /// `[stream]`: where jobs come from.
+    pub stream: Stream,
+    /// `[fleet]`: who owns the streams.
+    pub fleet: Fleet,
+    /// `[lock]`: the nodes that grant locks, and for how long.
+    pub lock: Lock,
+    /// `[batch]`: how much is committed at once.
+    pub batch: Batch,
+    /// `[http]`: metrics and health.
+    pub http: Http,
+    /// `[drain]`: the end of the process.
+    pub drain: Drain,
+    /// `[retention]`: for how long things are kept.
+    pub retention: Retention,
+    /// `[log]`: what is logged, and how.
+    pub log: Log,
+    /// `[tls]`: certificates for `rediss://`.
+    pub tls: Tls,
+}

@@ -1,0 +1,209 @@
+//! Whether work can be done: shown about every second by the very steps that work ends with, a commit and an acknowledgement.
+//!
+//! Whoever asks whether the daemon is ready gets what is known already, so the answer comes at once, also when a server is
+//! silent. What is too old is not believed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::batch::{Engine, Step};
+use crate::domain::Domain;
+use crate::metrics::Stalled;
+use crate::store::{Outage, SchemaState, StoreError};
+use crate::worker::{IntakeStatus, Prefetch};
+
+/// Time between two looks. Work that was done since the last one shows what the look would show.
+const INTERVAL: Duration = Duration::from_millis(700);
+
+/// How long a step may take that shows whether it can be done.
+const LIMIT: Duration = Duration::from_millis(1500);
+
+/// What is known is believed for so long.
+const VALIDITY: Duration = Duration::from_millis(2900);
+
+/// How long jobs may be in hand without any of them coming to its end, beside the time that one decision may take: longer
+/// than any server is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A failure is forgotten after so long when there are no jobs to fail with.
+const FORGOTTEN: Duration = Duration::from_secs(10);
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    Broker,
+    Database,
+    Progress,
+}
+
+/// What is known of one check.
+type Known = Option<(Instant, Result<(), String>)>;
+
+/// Whether work can be done. Clones share what is known.
+#[derive(Clone, Debug, Default)]
+pub struct Health(Arc<Mutex<[Known; 3]>>);
+
+impl Health {
+    /// Whether entries can be acknowledged; the error says why not.
+    pub fn broker(&self) -> Result<(), String> {
+        self.get(Check::Broker)
+    }
+
+    /// Whether something can be committed; the error says why not.
+    pub fn database(&self) -> Result<(), String> {
+        self.get(Check::Database)
+    }
+
+    /// Whether the jobs in hand come to their end; the error says why not.
+    pub fn progress(&self) -> Result<(), String> {
+        self.get(Check::Progress)
+    }
+
+    fn get(&self, check: Check) -> Result<(), String> {
+        match &self.0.lock().unwrap_or_else(PoisonError::into_inner)[check as usize] {
+            None => Err("nothing is known yet".to_owned()),
+            Some((_, Err(why))) => Err(why.clone()),
+            Some((at, Ok(()))) if at.elapsed() > VALIDITY => Err("it does not answer".to_owned()),
+            Some((_, Ok(()))) => Ok(()),
+        }
+    }
+
+    fn set(&self, check: Check, result: Result<(), String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)[check as usize] = Some((Instant::now(), result));
+    }
+}
+
+/// What looks after the health.
+pub(super) struct Watch<D: Domain> {
+    pub engine: Arc<Engine<D>>,
+    pub prefetch: Prefetch,
+    pub reading: IntakeStatus,
+    pub health: Health,
+    /// How long a decision may take.
+    pub decide_timeout: Duration,
+}
+
+impl<D: Domain> Watch<D> {
+    /// Looks for as long as it is polled.
+    pub async fn run(self) {
+        let brokers = async {
+            loop {
+                self.broker().await;
+                tokio::time::sleep(INTERVAL).await;
+            }
+        };
+        let databases = async {
+            loop {
+                self.database().await;
+                tokio::time::sleep(INTERVAL).await;
+            }
+        };
+        let works = async {
+            let mut busy_since = None;
+            loop {
+                self.progress(&mut busy_since);
+                tokio::time::sleep(INTERVAL).await;
+            }
+        };
+        tokio::join!(brokers, databases, works);
+    }
+
+    async fn broker(&self) {
+        // Always shown, since jobs of one stream say nothing of the others.
+        let broker = &self.engine.broker;
+        let proof = match tokio::time::timeout(LIMIT, broker.prove()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                if error.is_about_keys() {
+                    broker.doubt();
+                }
+                Err(error.to_string())
+            }
+            Err(_) => Err(format!("the broker does not answer within {LIMIT:?}")),
+        };
+        // What names all that is refused comes first.
+        let result = broker.permits().and(proof).and(self.real(Step::Acknowledge));
+        self.engine.metrics.ready("broker", result.is_ok());
+        self.health.set(Check::Broker, result);
+    }
+
+    async fn database(&self) {
+        let result = match tokio::time::timeout(LIMIT, self.ask_database()).await {
+            Ok(result) => result,
+            // A pool in full use by batches that commit is no reason to worry.
+            Err(_) if self.engine.progress.age(Step::Commit) < INTERVAL => Ok(()),
+            Err(_) => Err(format!("the database does not answer within {LIMIT:?}")),
+        };
+        if result.is_ok() {
+            self.reading.store_is_away(false);
+        }
+        let result = result.and(self.real(Step::Settle));
+        self.engine.metrics.ready("database", result.is_ok());
+        self.health.set(Check::Database, result);
+    }
+
+    /// Whether the step succeeds with real jobs: it may need more than the proof does. Without jobs in hand a failure is
+    /// forgotten after a while, since nobody tries again.
+    fn real(&self, step: Step) -> Result<(), String> {
+        match self.engine.progress.failure(step) {
+            Some((age, why)) if self.prefetch.count() > 0 || age < FORGOTTEN => Err(why),
+            _ => Ok(()),
+        }
+    }
+
+    async fn ask_database(&self) -> Result<(), String> {
+        let store = &self.engine.store;
+        let told = |error: StoreError| match error {
+            StoreError::Unavailable(Outage::ReadOnly, _) => "the database is read-only".to_owned(),
+            error => error.to_string(),
+        };
+        if self.engine.progress.age(Step::Commit) >= INTERVAL {
+            store.prove().await.map_err(told)?;
+        }
+        match store.schema().await.map_err(told)? {
+            SchemaState::Current => Ok(()),
+            SchemaState::Behind(missing) => Err(format!("{missing} migrations are pending")),
+            SchemaState::Ahead => Err("the schema is newer than this program".to_owned()),
+        }
+    }
+
+    /// Looks whether the jobs in hand, which there have been since `busy_since`, come to their end.
+    fn progress(&self, busy_since: &mut Option<Instant>) {
+        let engine = &self.engine;
+        let jobs = self.prefetch.count();
+        if jobs == 0 {
+            *busy_since = None;
+        }
+        let busy = if jobs == 0 { Duration::ZERO } else { busy_since.get_or_insert_with(Instant::now).elapsed() };
+        let stalled = |step| busy.min(engine.progress.age(step));
+        let (commit, acknowledge) = (stalled(Step::Settle), stalled(Step::Acknowledge));
+        engine.metrics.stalled(Stalled::Commit, commit);
+        engine.metrics.stalled(Stalled::Acknowledge, acknowledge);
+        let patience = PATIENCE + self.decide_timeout;
+        let result = if commit > patience {
+            Err(format!("{jobs} jobs are in hand, and none was committed for {} s", commit.as_secs()))
+        } else if acknowledge > patience {
+            Err(format!("{jobs} jobs are in hand, and none was acknowledged for {} s", acknowledge.as_secs()))
+        } else {
+            Ok(())
+        };
+        engine.metrics.ready("progress", result.is_ok());
+        self.health.set(Check::Progress, result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_or_too_old_is_not_believed() {
+        let health = Health::default();
+        assert!(health.broker().is_err());
+        health.set(Check::Broker, Ok(()));
+        assert!(health.broker().is_ok() && health.database().is_err());
+        let old = Instant::now() - VALIDITY - Duration::from_secs(1);
+        health.0.lock().expect("the lock")[Check::Broker as usize] = Some((old, Ok(())));
+        assert_eq!(health.broker(), Err("it does not answer".to_owned()));
+    }
+}

@@ -1,0 +1,279 @@
+//! A job's wire format: a flat stream entry in, a [`Job`] out. Pure.
+//!
+//! Decoding never fails as a whole. An entry that cannot be run still becomes a job, with the reason in place of a command,
+//! so that it gets its receipt and its place in the dead letters on the same path as every other job.
+
+mod dead;
+mod id;
+mod moment;
+mod outcome;
+mod spell;
+
+use std::sync::Arc;
+
+use crate::domain::{AggregateId, Domain, MAX_ID_BYTES, Malformed};
+
+pub use dead::{Dead, DeadCode, REASON_BYTES};
+pub use id::{EntryId, Fingerprint, JobId, Lineage, NotAnEntryId};
+pub use moment::{LATEST_MS, age_ms};
+pub use outcome::{Outcome, OutcomeKind, Reason};
+pub use spell::{Spell, Turn};
+
+/// One entry as it was read: nothing about it has been checked.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The stream it was read from.
+    pub stream: Arc<str>,
+    /// Its id there.
+    pub id: EntryId,
+    /// Names and values in their order, as bytes.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+    /// How often work on it may have been started before, when another owner had it; `None` when nobody has begun it.
+    pub deliveries: Option<u64>,
+    /// What makes its id one's own; needed when the producer gave the job no id ([`Entry::is_named`]).
+    pub lineage: Lineage,
+    /// The reading that it came by.
+    pub spell: Spell,
+    /// Its rank among all that are in hand ([`Turn`]).
+    pub rank: u64,
+}
+
+impl Entry {
+    /// An entry that nobody has begun, and that was read on its own.
+    pub fn new(stream: Arc<str>, id: EntryId, fields: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
+        let (lineage, spell) = (Lineage::default(), Spell::default());
+        Self { stream, id, fields, deliveries: None, lineage, spell, rank: 0 }
+    }
+
+    /// Its place among all that are in hand.
+    pub fn turn(&self) -> Turn {
+        Turn { rank: self.rank, spell: self.spell.number(), entry: self.id }
+    }
+
+    /// Whether the producer gave its job an id that can be used.
+    pub fn is_named(&self) -> bool {
+        matches!(given_id(&self.fields), Ok(Some(_)))
+    }
+
+    /// The bytes of its names and values.
+    pub fn bytes(&self) -> usize {
+        self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+}
+
+/// Where a job comes from, kept with every event that it causes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Origin {
+    /// The business process that the job belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corr: Option<String>,
+    /// The message that caused the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The producer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub src: Option<String>,
+    /// W3C trace context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}
+
+/// A decoded job.
+#[derive(Debug)]
+pub struct Job<D: Domain> {
+    /// The stream it came from.
+    pub stream: Arc<str>,
+    /// Its entry there.
+    pub entry: EntryId,
+    /// The reading that it came by.
+    pub spell: Spell,
+    /// What makes it one job over all its deliveries.
+    pub id: JobId,
+    /// Guards against an id used for two different jobs.
+    pub fingerprint: Fingerprint,
+    /// Its type, one of [`Domain::JOBS`]; `None` when it is unknown or missing.
+    pub job_type: Option<&'static str>,
+    /// The aggregate that it is about; `None` when its type or key cannot be told.
+    pub subject: Option<AggregateId>,
+    /// The version that its subject must have.
+    pub expect: Option<u64>,
+    /// Not before, Unix milliseconds.
+    pub at: Option<u64>,
+    /// Not after, Unix milliseconds.
+    pub exp: Option<u64>,
+    /// The stream that gets its outcome.
+    pub reply: Option<String>,
+    /// Kept with its events.
+    pub origin: Origin,
+    /// Size of its fields in bytes.
+    pub bytes: usize,
+    /// How often in a row work on it was started and did not come to an end, when another owner had it; `None` when nobody has
+    /// begun it.
+    pub deliveries: Option<u64>,
+    /// Its start has been counted and not taken back: by its read, or, when it was taken over, before the domain's code was run.
+    pub counted: bool,
+    /// What to do, or why it cannot be done.
+    pub work: Result<D::Command, Dead>,
+}
+
+fn given_id(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Option<&str>, Malformed> {
+    Fields(fields).text("id", MAX_ID_BYTES)
+}
+
+/// The id of the job with these fields in the entry `entry` of `stream`: the producer's, or one made of the entry's when the
+/// producer gave none that can be used.
+pub fn id_of(lineage: Lineage, stream: &str, entry: EntryId, fields: &[(Vec<u8>, Vec<u8>)]) -> JobId {
+    match given_id(fields) {
+        Ok(Some(text)) => JobId::from_text(text),
+        Ok(None) | Err(_) => JobId::of_entry(lineage, stream, entry),
+    }
+}
+
+/// Decodes `entry`. `max_data_bytes` bounds the `data` field, and is checked before anything is parsed.
+pub fn decode<D: Domain>(entry: &Entry, max_data_bytes: usize) -> Job<D> {
+    let fields = Fields(&entry.fields);
+    let bytes = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let given_id = given_id(&entry.fields).map(drop);
+    let job_type = fields.one("type").ok().flatten();
+    let job_type = job_type.and_then(|given| D::JOBS.iter().copied().find(|known| known.as_bytes() == given));
+    let mut job = Job {
+        stream: entry.stream.clone(),
+        entry: entry.id,
+        spell: entry.spell.clone(),
+        id: id_of(entry.lineage, &entry.stream, entry.id, &entry.fields),
+        fingerprint: Fingerprint::of(["type", "key", "data"].map(|name| fields.first(name).unwrap_or_default())),
+        job_type,
+        subject: None,
+        expect: None,
+        at: None,
+        exp: None,
+        reply: fields.reply().ok().flatten(),
+        origin: Origin::default(),
+        bytes,
+        deliveries: entry.deliveries,
+        counted: entry.deliveries.is_none(),
+        work: Err(Dead::new(DeadCode::Malformed, "")),
+    };
+    job.work = given_id.map_err(Dead::from).and_then(|()| fill::<D>(&mut job, &fields, max_data_bytes));
+    job
+}
+
+fn fill<D: Domain>(job: &mut Job<D>, fields: &Fields<'_>, max_data_bytes: usize) -> Result<D::Command, Dead> {
+    let given_type = fields.required("type")?;
+    let job_type = job.job_type.ok_or_else(|| {
+        Dead::new(DeadCode::UnknownType, format!("type `{}` is not a job type of this daemon", excerpt(given_type)))
+    })?;
+    let key = text_of("key", fields.required("key")?, MAX_ID_BYTES)?;
+    if key.is_empty() || key.chars().any(char::is_control) {
+        return Err(Malformed::new("key", "must be 1 to 128 bytes of text without control characters").into());
+    }
+    job.subject = D::subject(job_type).map(|kind| AggregateId::new(kind, key));
+    fields.reply()?;
+    job.expect = fields.number("expect")?;
+    job.at = fields.number("at")?.map(|at| moment::plausible("at", at)).transpose()?;
+    job.exp = fields.number("exp")?.map(|exp| moment::plausible("exp", exp)).transpose()?;
+    job.origin = Origin {
+        corr: fields.text("corr", MAX_ID_BYTES)?.map(str::to_owned),
+        cause: fields.text("cause", MAX_ID_BYTES)?.map(str::to_owned),
+        src: fields.text("src", MAX_ID_BYTES)?.map(str::to_owned),
+        // Tracing is nobody's business but the tracer's: what cannot be one is left out, and the job runs.
+        traceparent: fields.text("traceparent", MAX_ID_BYTES).ok().flatten().map(str::to_owned),
+    };
+    let schema_version = match fields.number("v")? {
+        None => 1,
+        Some(v) => u16::try_from(v).ok().filter(|v| *v > 0).ok_or(Malformed::new("v", "must be from 1 to 65535"))?,
+    };
+    let data = fields.required("data")?;
+    if data.len() > max_data_bytes {
+        let detail = format!("data has {} bytes, more than the limit of {max_data_bytes}", data.len());
+        return Err(Dead::new(DeadCode::TooLarge, detail));
+    }
+    let data = std::str::from_utf8(data).map_err(|_| Malformed::new("data", "is not UTF-8"))?;
+    if depth(data) > MAX_DEPTH {
+        return Err(Malformed::new("data", format!("is nested deeper than {MAX_DEPTH} levels")).into());
+    }
+    Ok(D::command(job_type, key, schema_version, data)?)
+}
+
+/// Access to an entry's fields by name. A known field that is given twice is malformed: nobody can tell which one counts.
+struct Fields<'a>(&'a [(Vec<u8>, Vec<u8>)]);
+
+impl<'a> Fields<'a> {
+    fn first(&self, name: &str) -> Option<&'a [u8]> {
+        self.0.iter().find(|(given, _)| given == name.as_bytes()).map(|(_, value)| value.as_slice())
+    }
+
+    fn one(&self, name: &str) -> Result<Option<&'a [u8]>, Malformed> {
+        let mut values = self.0.iter().filter(|(given, _)| given == name.as_bytes());
+        let first = values.next().map(|(_, value)| value.as_slice());
+        if values.next().is_some() {
+            return Err(Malformed::new(name, "is given twice"));
+        }
+        Ok(first)
+    }
+
+    fn required(&self, name: &str) -> Result<&'a [u8], Malformed> {
+        self.one(name)?.ok_or_else(|| Malformed::new(name, "is missing"))
+    }
+
+    /// An optional text; an empty one counts as absent, as producers in many languages send it for "none".
+    fn text(&self, name: &str, max_bytes: usize) -> Result<Option<&'a str>, Malformed> {
+        match self.one(name)? {
+            None | Some([]) => Ok(None),
+            Some(value) => text_of(name, value, max_bytes).map(Some),
+        }
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>, Malformed> {
+        let Some(text) = self.text(name, 20)? else { return Ok(None) };
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        let number = text.parse().ok().filter(|_| digits);
+        number.map(Some).ok_or_else(|| Malformed::new(name, "must be an unsigned whole number"))
+    }
+
+    fn reply(&self) -> Result<Option<String>, Malformed> {
+        let Some(stream) = self.text("reply", 2 * MAX_ID_BYTES)? else { return Ok(None) };
+        if !stream.starts_with("reply:") {
+            return Err(Malformed::new("reply", "must name a stream that begins with `reply:`"));
+        }
+        Ok(Some(stream.to_owned()))
+    }
+}
+
+fn text_of<'a>(name: &str, value: &'a [u8], max_bytes: usize) -> Result<&'a str, Malformed> {
+    if value.len() > max_bytes {
+        return Err(Malformed::new(name, format!("has {} bytes, more than {max_bytes}", value.len())));
+    }
+    std::str::from_utf8(value).map_err(|_| Malformed::new(name, "is not UTF-8"))
+}
+
+/// How deep `data` may be nested, in fields that are read and in fields that are not.
+const MAX_DEPTH: usize = 100;
+
+/// The deepest nesting of JSON text, found without recursion; of text that is not JSON, some number.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// A short, escaped piece of untrusted bytes, safe to log and to store.
+fn excerpt(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(64)]);
+    text.escape_debug().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! The names of the keys beside a stream, and its entries as arguments.
+
+use crate::job::EntryId;
+
+/// The name of the stream that holds `stream`'s dead letters.
+pub fn dead_letters(stream: &str) -> String {
+    format!("{stream}:dead")
+}
+
+/// The name of the counter of `stream`'s entries that have been run: what is neither in the stream nor counted here was
+/// trimmed or deleted by somebody else.
+pub fn finished(stream: &str) -> String {
+    format!("{stream}:finished")
+}
+
+/// The name of the key that says whose turn it is to look for what is old.
+pub(super) fn retention(stream: &str) -> String {
+    format!("{stream}:retention")
+}
+
+/// The name of the sorted set that holds `stream`'s jobs that are not due.
+pub fn scheduled(stream: &str) -> String {
+    format!("{stream}:scheduled")
+}
+
+/// The name of the hash that says who owns `stream`.
+pub fn owner(stream: &str) -> String {
+    format!("{stream}:owner")
+}
+
+/// Ids as arguments of a script.
+pub(super) fn id_args(ids: &[EntryId]) -> impl Iterator<Item = String> + '_ {
+    ids.iter().map(EntryId::to_string)
+}

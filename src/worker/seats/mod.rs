@@ -1,0 +1,126 @@
+//! Carries out what the seats of this process say: looks, takes, beats, releases.
+//!
+//! It runs on a thread and a connection of its own, so that neither busy workers nor large answers delay a beat.
+
+mod driver;
+mod setup;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::fleet::{Lease, Seat, Take, Tenancy};
+use driver::Driver;
+pub use setup::Setup;
+use setup::{Order, Pulse};
+
+/// What this process owns. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Seats {
+    streams: Arc<[String]>,
+    held: watch::Receiver<Vec<Option<Take>>>,
+    trusted_until: watch::Receiver<Option<Instant>>,
+    leases: watch::Receiver<Vec<Lease>>,
+    orders: mpsc::UnboundedSender<Order>,
+    pulse: Pulse,
+}
+
+impl Seats {
+    /// Starts the thread. It ends when it is told to [leave](Self::leave), or with the last of its handles.
+    pub fn start(setup: Setup) -> std::io::Result<Self> {
+        let streams = setup.broker.settings().names.clone();
+        let (held_sender, held) = watch::channel(vec![None; streams.len()]);
+        let (trust_sender, trusted_until) = watch::channel(None);
+        let (lease_sender, leases) = watch::channel(vec![Lease::default(); streams.len()]);
+        let (orders, order_receiver) = mpsc::unbounded_channel();
+        let pulse = Pulse::default();
+        let now = Instant::now();
+        let seats = streams.iter().map(|_| Seat::new(setup.times, format!("{}-0", setup.id), now)).collect();
+        let is_clean = vec![true; streams.len()];
+        let (runtime, handle) = (
+            runtime()?,
+            Self { streams: streams.clone().into(), held, trusted_until, leases, orders, pulse: pulse.clone() },
+        );
+        let driver = Driver {
+            setup,
+            streams,
+            seats,
+            is_clean,
+            pulse,
+            names: 0,
+            line: None,
+            was_refused: false,
+            is_shared: false,
+            held: held_sender,
+            trusted_until: trust_sender,
+            leases: lease_sender,
+        };
+        let work = move || runtime.block_on(driver.run(order_receiver));
+        std::thread::Builder::new().name("seats".to_owned()).spawn(work)?;
+        Ok(handle)
+    }
+
+    /// What is held of each stream, in the order of the configuration.
+    pub fn held(&self) -> Vec<Option<Take>> {
+        self.held.borrow().clone()
+    }
+
+    /// Waits until something has been taken or given up since `seen`. Never ends once the thread has.
+    pub async fn changed(&self, seen: &[Option<Take>]) {
+        let mut held = self.held.clone();
+        if held.wait_for(|held| held.as_slice() != seen).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Who owns the streams, in words.
+    pub fn tell(&self) -> String {
+        let (held, leases) = (self.held.borrow(), self.leases.borrow());
+        let told = self.streams.iter().zip(&*held).zip(&*leases).map(|((stream, held), lease)| match held {
+            Some(take) => format!("owns {stream}, epoch {}", take.epoch),
+            None if lease.tenancy == Tenancy::Free => format!("stands by, {stream} is owned by nobody"),
+            None => format!("stands by, {stream} is owned by {} (epoch {})", lease.host, lease.epoch),
+        });
+        told.collect::<Vec<_>>().join("; ")
+    }
+
+    /// Whether jobs may be begun now. Without an answer to its beats for long an owner begins nothing: it may be none any more.
+    pub fn is_trusted(&self) -> bool {
+        self.trusted_until.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Waits until jobs may be begun for longer. Never ends once the thread has.
+    pub async fn trusted(&self) {
+        let mut until = self.trusted_until.clone();
+        if until.wait_for(|until| until.is_some_and(|until| Instant::now() < until)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The dispatcher is at work: the beats of an owner that does nothing stop.
+    pub fn pulse(&self) {
+        self.pulse.beat();
+    }
+
+    /// Nothing of this stream is in flight any more. `is_told` says whether the broker knows of every end.
+    pub fn settled(&self, stream: usize, is_told: bool) {
+        // A thread that is gone has nothing to release.
+        let _ = self.orders.send(Order::Settled(stream, is_told));
+    }
+
+    /// Waits until the thread has ended: without it nothing is owned any more.
+    pub async fn ended(&self) {
+        self.orders.closed().await;
+    }
+
+    /// Leaves every stream to others, whatever is in flight, and waits until the broker knows, or the thread has given up.
+    pub async fn leave(&self) {
+        let _ = self.orders.send(Order::Leave);
+        self.ended().await;
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

@@ -1,0 +1,9 @@
+//! What an operator types.
+
+mod audit;
+mod letters;
+mod output;
+mod prune;
+mod scheduled;
+mod schema;
+mod top;
