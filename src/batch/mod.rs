@@ -35,7 +35,7 @@ pub use engine::{Engine, Parts};
 pub use failure::PutBackReason;
 pub use incidents::Incidents;
 pub use load::{Cache, CacheGeneration, ReadPolicy, load_sources};
-pub use outcome::{End, Fate, Settled};
+pub use outcome::{End, EntryAction, Settled};
 pub use pipeline::{CommittedHead, LockTable, PositionPredictor, Prepared, PreparedBatch, PreparedSender};
 pub use progress::{Progress, Step};
 pub use retry::{DECIDED_IN_VAIN, pause};

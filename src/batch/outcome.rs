@@ -24,7 +24,7 @@ pub struct End {
     /// Whether another delivery, or another job of this id, has the receipt.
     pub is_duplicate: bool,
     /// What happens with the entry.
-    pub fate: Fate,
+    pub action: EntryAction,
 }
 
 impl End {
@@ -42,11 +42,11 @@ impl End {
 
 /// What happens with a settled job's entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum EntryAction {
     /// Reply, acknowledge, delete.
     Acknowledge,
     /// Reply, and move to the dead letters.
-    Bury {
+    DeadLetter {
         /// All that is known of the failure.
         error: String,
     },
@@ -77,7 +77,9 @@ pub(in crate::batch) fn ends<D: Domain>(
                 None => Err(PutBackReason::Targets),
             },
             Verdict::IdReused => Ok(duplicate(Outcome::rejected(ID_REUSED))),
-            Verdict::NotDue(at) => Ok(End { fate: Fate::Postpone { at: *at }, ..first(Outcome::applied(None)) }),
+            Verdict::NotDue(at) => {
+                Ok(End { action: EntryAction::Postpone { at: *at }, ..first(Outcome::applied(None)) })
+            }
             Verdict::Unreadable => Err(PutBackReason::Unreadable),
             Verdict::Again => Err(PutBackReason::Targets),
         };
@@ -88,15 +90,15 @@ pub(in crate::batch) fn ends<D: Domain>(
 
 /// The end of a job that has its receipt with this batch.
 fn first(outcome: Outcome) -> End {
-    let fate = match &outcome.reason {
-        Some(Reason::Dead(dead)) => Fate::Bury { error: dead.detail.clone() },
-        Some(Reason::Rejection(_)) | None => Fate::Acknowledge,
+    let action = match &outcome.reason {
+        Some(Reason::Dead(dead)) => EntryAction::DeadLetter { error: dead.detail.clone() },
+        Some(Reason::Rejection(_)) | None => EntryAction::Acknowledge,
     };
-    End { outcome, is_duplicate: false, fate }
+    End { outcome, is_duplicate: false, action }
 }
 
 fn duplicate(outcome: Outcome) -> End {
-    End { outcome, is_duplicate: true, fate: Fate::Acknowledge }
+    End { outcome, is_duplicate: true, action: EntryAction::Acknowledge }
 }
 
 /// The end of a job that has a receipt: the first outcome again. A dead one's letter is written again if this entry has been
@@ -105,8 +107,8 @@ fn repeated<D: Domain>(receipt: &StoredReceipt, job: &Job<D>) -> End {
     let outcome = Outcome::recorded(&receipt.outcome, receipt.reason.as_deref(), receipt.positions);
     let is_letter = outcome.kind == OutcomeKind::Dead && job.deliveries.is_some();
     let error = receipt.reason.clone().unwrap_or_default();
-    let fate = if is_letter { Fate::Bury { error } } else { Fate::Acknowledge };
-    End { fate, ..duplicate(outcome) }
+    let action = if is_letter { EntryAction::DeadLetter { error } } else { EntryAction::Acknowledge };
+    End { action, ..duplicate(outcome) }
 }
 
 /// Parts jobs that have an end from those that have not.

@@ -152,7 +152,7 @@ impl Broker {
     }
 
     /// Moves an entry to the dead letters. Its receipt is committed; doing it twice writes one letter.
-    pub async fn bury(&self, stream: &str, letter: &DeadLetter) -> Result<(), BrokerError> {
+    pub async fn dead_letter(&self, stream: &str, letter: &DeadLetter) -> Result<(), BrokerError> {
         let mut call = DEAD_LETTER.key(stream);
         call.key(dead_letters(stream)).key(finished(stream)).arg(&self.settings.group).arg(letter.entry.to_string());
         call.arg(letter.job.to_string()).arg(&letter.reason).arg(&letter.error);

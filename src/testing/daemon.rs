@@ -40,6 +40,6 @@ impl TestDaemon {
 
     /// Drains it; panics unless it ends in order.
     pub async fn drain(mut self) {
-        self.daemon.drain().await.unwrap_or_else(|problem| panic!("{problem}; {}", self.daemon.last_words()));
+        self.daemon.drain().await.unwrap_or_else(|problem| panic!("{problem}; {}", self.daemon.last_lines()));
     }
 }

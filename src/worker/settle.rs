@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Prefetch;
-use crate::batch::{End, Engine, Fate, ID_REUSED, Settled, Step};
+use crate::batch::{End, Engine, EntryAction, ID_REUSED, Settled, Step};
 use crate::domain::Domain;
 use crate::job::{DeadCode, EntryId, Outcome, Reason, Spell, age_ms};
 use crate::metrics::EndedJob;
@@ -42,7 +42,7 @@ pub async fn settle<D: Domain>(
     let told = || settled.iter().filter(|settled| !settled.planned.queued.job.spell.is_gone());
     for Settled { planned, end } in told() {
         let job = &planned.queued.job;
-        if matches!(end.fate, Fate::Acknowledge) {
+        if matches!(end.action, EntryAction::Acknowledge) {
             done.entry(job.stream.clone()).or_insert((Vec::new(), &job.spell)).0.push(job.entry);
         }
     }
@@ -58,13 +58,13 @@ pub async fn settle<D: Domain>(
     for Settled { planned, end } in told() {
         let spell = &planned.queued.job.spell;
         let (stream, entry, job) = (&planned.queued.job.stream, planned.queued.job.entry, planned.queued.job.id);
-        match &end.fate {
-            Fate::Acknowledge => {}
-            Fate::Bury { error } => {
+        match &end.action {
+            EntryAction::Acknowledge => {}
+            EntryAction::DeadLetter { error } => {
                 let reason = end.outcome.reason_text().unwrap_or_default().into_owned();
                 let letter = DeadLetter { entry, job, reason, error: error.clone() };
                 let tries = if refused.contains(&(stream, "dead-letter")) { 1 } else { TRIES };
-                match persist(&engine, "dead-letter", tries, || broker.bury(stream, &letter)).await {
+                match persist(&engine, "dead-letter", tries, || broker.dead_letter(stream, &letter)).await {
                     Some(()) => drop(moved.insert((stream.clone(), entry))),
                     None => {
                         spell.leave_untold();
@@ -72,7 +72,7 @@ pub async fn settle<D: Domain>(
                     }
                 }
             }
-            Fate::Postpone { at } => {
+            EntryAction::Postpone { at } => {
                 let postponed = Postponed { entry, job, at: *at };
                 let tries = if refused.contains(&(stream, "postpone")) { 1 } else { TRIES };
                 match persist(&engine, "postpone", tries, || broker.postpone(stream, postponed)).await {
@@ -95,7 +95,7 @@ pub async fn settle<D: Domain>(
 async fn reply<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>]) {
     let replies: Vec<Reply> = settled
         .iter()
-        .filter(|settled| !matches!(settled.end.fate, Fate::Postpone { .. }))
+        .filter(|settled| !matches!(settled.end.action, EntryAction::Postpone { .. }))
         .filter_map(|Settled { planned, end: End { outcome, .. } }| {
             Some(Reply {
                 stream: planned.queued.job.reply.clone()?,
@@ -157,7 +157,7 @@ fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>], moved: &HashSet<
     for Settled { planned, end } in settled {
         let (queue, job) = (&*planned.queued.job.stream, &planned.queued.job);
         let has_moved = moved.contains(&(job.stream.clone(), job.entry));
-        if matches!(end.fate, Fate::Postpone { .. }) {
+        if matches!(end.action, EntryAction::Postpone { .. }) {
             if has_moved {
                 engine.metrics.scheduled(queue);
             }
@@ -169,7 +169,7 @@ fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>], moved: &HashSet<
         if end.outcome == Outcome::rejected(ID_REUSED) {
             engine.metrics.id_reused();
         }
-        if let (true, Fate::Bury { .. }, Some(reason)) = (has_moved, &end.fate, &end.outcome.reason) {
+        if let (true, EntryAction::DeadLetter { .. }, Some(reason)) = (has_moved, &end.action, &end.outcome.reason) {
             let code = match reason {
                 Reason::Dead(dead) => dead.code,
                 // What another version of this program has recorded.
@@ -198,7 +198,7 @@ fn tell<D: Domain>(spans: &Spans, batch: Batch, settled: &[Settled<D>]) {
     }
     for Settled { planned, end } in settled {
         let (job, label, reason) = (&planned.queued.job, end.label(), end.outcome.reason_text());
-        if matches!(end.fate, Fate::Postpone { .. }) {
+        if matches!(end.action, EntryAction::Postpone { .. }) {
             continue;
         }
         tracing::trace!(

@@ -78,7 +78,7 @@ async fn run_all(cases: Vec<Case>, seed: u64) -> Report {
         let (recovery, duplicates) = (site.recovery, site.duplicates);
         let verdict = match ended {
             Ok(()) => site.not_run.take().map_or(Verdict::Pass, Verdict::NotRun),
-            Err(panic) => Verdict::Failed(format!("{}\n{}", text(panic.as_ref()), site.last_words())),
+            Err(panic) => Verdict::Failed(format!("{}\n{}", text(panic.as_ref()), site.last_lines())),
         };
         servers = site.leave().await;
         let (number, name) = (case.number, case.name.to_owned());

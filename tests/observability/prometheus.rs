@@ -79,7 +79,7 @@ impl Prometheus {
             parameters.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
         let path = format!("/api/v1/{path}?{}", parameters.join("&"));
         let Some((_, body)) = get(&self.address, &path).await else {
-            return Err(format!("no answer: {}", self.process.last_words()));
+            return Err(format!("no answer: {}", self.process.last_lines()));
         };
         let answer: Value = serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
         if answer["status"] == "success" { Ok(answer["data"].clone()) } else { Err(answer["error"].to_string()) }

@@ -139,7 +139,7 @@ async fn what_is_left_is_exported_when_the_daemon_drains_as_protobuf_unless_told
     assert_eq!(world.receipt(job).await.outcome, "rejected");
     world.drained().await;
     assert_eq!(collector.exports().len(), 0, "an hour has not passed");
-    assert_eq!(daemon.terminate().await, Some(0), "{}", daemon.process.last_words());
+    assert_eq!(daemon.terminate().await, Some(0), "{}", daemon.process.last_lines());
     let [(path, headers, body)] = &collector.exports()[..] else { panic!("one export: {:?}", collector.exports()) };
     assert_eq!((path.as_str(), headers["content-type"].as_bytes()), ("/traces-only", &b"application/x-protobuf"[..]));
     let trace = u128::from_str_radix(TRACE, 16).expect("hexadecimal").to_be_bytes();
@@ -170,7 +170,7 @@ async fn a_collector_that_is_away_or_silent_neither_slows_nor_stops_jobs_nor_the
         pipeline.query_async::<()>(&mut world.redis.clone()).await.expect("the jobs are pushed");
         world.drained().await;
         let since = Instant::now();
-        assert_eq!(daemon.terminate().await, Some(0), "{}", daemon.process.last_words());
+        assert_eq!(daemon.terminate().await, Some(0), "{}", daemon.process.last_lines());
         assert!(since.elapsed() < Duration::from_secs(5), "{endpoint}: the drain took {:?}", since.elapsed());
         let words = daemon.process.words();
         assert!(words.lines().count() < 60, "the log is flooded: {words}");

@@ -195,7 +195,7 @@ impl Worker {
     pub fn check(&mut self) -> anyhow::Result<()> {
         match self {
             Self::Daemons(daemons) => {
-                daemons.iter_mut().find_map(Daemon::obituary).map_or(Ok(()), |text| Err(anyhow::Error::msg(text)))
+                daemons.iter_mut().find_map(Daemon::exit_report).map_or(Ok(()), |text| Err(anyhow::Error::msg(text)))
             }
             Self::Peer(peer) => peer.check(),
         }

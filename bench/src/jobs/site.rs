@@ -86,7 +86,7 @@ impl Site {
         let store = self.store().await?;
         let started = Instant::now();
         while store.sequence().await? < self.set_up.len() as u64 {
-            ensure!(started.elapsed() < SET_UP_WITHIN, "the shop is not set up; {}", daemon.last_words());
+            ensure!(started.elapsed() < SET_UP_WITHIN, "the shop is not set up; {}", daemon.last_lines());
             sleep(TICK).await;
         }
         store.close().await;

@@ -109,14 +109,14 @@ impl Daemon {
     }
 
     /// How it ended, with its last words, when it did so by itself.
-    pub fn obituary(&mut self) -> Option<String> {
+    pub fn exit_report(&mut self) -> Option<String> {
         let status = self.process.exit_status()?;
-        Some(format!("{} ended ({status}); its log ends:\n{}", self.name, self.process.last_words()))
+        Some(format!("{} ended ({status}); its log ends:\n{}", self.name, self.process.last_lines()))
     }
 
     /// The end of its log.
-    pub fn last_words(&self) -> String {
-        format!("the log of {} ends:\n{}", self.name, self.process.last_words())
+    pub fn last_lines(&self) -> String {
+        format!("the log of {} ends:\n{}", self.name, self.process.last_lines())
     }
 
     /// Asks it to drain and waits for its end. The error says how it went wrong.

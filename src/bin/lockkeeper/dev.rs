@@ -43,11 +43,11 @@ pub async fn dev(arguments: Dev) -> anyhow::Result<u8> {
         () = &mut stopped => return Ok(INTERRUPTED),
     };
     output::told(welcome(&servers, &daemon)?)?;
-    let obituary = tokio::select! {
+    let exit_report = tokio::select! {
         text = death(&mut daemon) => Some(text),
         () = stopped => None,
     };
-    if let Some(text) = obituary {
+    if let Some(text) = exit_report {
         output::notice(text);
         servers.stop().await;
         return Ok(Exit::BROKEN);
@@ -75,7 +75,7 @@ async fn start(arguments: &Dev) -> anyhow::Result<(Daemon, Servers)> {
 /// Returns when the daemon has ended by itself.
 async fn death(daemon: &mut Daemon) -> String {
     loop {
-        if let Some(text) = daemon.obituary() {
+        if let Some(text) = daemon.exit_report() {
             return text;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -101,7 +101,7 @@ fn welcome(servers: &Servers, daemon: &Daemon) -> anyhow::Result<String> {
     let program = format!("{}{}", without_variables(), quoted(&program()?));
     let config = quoted(&servers.path().join(CONFIG_FILE));
     let log = quoted(&servers.folder().log("daemon"));
-    let fate = match servers.folder().is_kept() {
+    let kept = match servers.folder().is_kept() {
         true => format!("the data is kept in {}; Ctrl-C stops the servers", servers.path().display()),
         false => "throwaway: Ctrl-C deletes everything".to_owned(),
     };
@@ -124,7 +124,7 @@ By hand, any text as its id (a second time it is a duplicate and has no effect):
   redis-cli -p {port} XADD jobs '*' type item.restock key pen id delivery-1 data '{{\"quantity\": 5}}'
   redis-cli -p {port} XADD jobs '*' type item.register key ink id new-1 data '{INK}'
 
-{fate}",
+{kept}",
         nodes.join(" ")
     ))
 }

@@ -6,7 +6,7 @@
 //! moves the letter back into the stream, if the letter is still there.
 //!
 //! - Killed in between: the letter stays and the receipt is gone. Requeueing again finishes it.
-//! - The other way round, a daemon could read the entry before the receipt is gone, take it for a repetition, and bury it
+//! - The other way round, a daemon could read the entry before the receipt is gone, take it for a repetition, and dead-letter it
 //!   again: the operator would have changed nothing.
 //! - Only a receipt that says `dead` is removed. A dead job has no events, so all that a removal at a bad moment can bring
 //!   about is that the job is decided once more. A receipt that says anything else stays, and the daemon answers the entry as

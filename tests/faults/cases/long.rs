@@ -36,7 +36,7 @@ pub async fn restarted_in_turn(site: &mut Site) {
         let leaving_since = now(site).await;
         let mut owner = site.daemons.remove(0);
         assert_eq!(owner.terminate().await, Some(0), "restart {restart}");
-        let log = owner.process.last_words();
+        let log = owner.process.last_lines();
         assert!(log.contains("end=Drained"), "{log}");
         left += number_after(&log, " left=");
         for job in &held {

@@ -94,8 +94,8 @@ pub async fn drained(site: &mut Site) {
     site.under_load().await;
     for _ in 0..3 {
         let mut leaving = site.daemons.remove(0);
-        assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_words());
-        assert!(leaving.process.last_words().contains("end=Drained"), "{}", leaving.process.last_words());
+        assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_lines());
+        assert!(leaving.process.last_lines().contains("end=Drained"), "{}", leaving.process.last_lines());
         site.daemon(&[]).await;
         site.mended().await;
     }
@@ -110,7 +110,7 @@ pub async fn overrun(site: &mut Site) {
     site.batch_waits().await;
     let mut leaving = site.daemons.remove(0);
     assert_eq!(leaving.terminate().await, Some(75));
-    assert!(leaving.process.last_words().contains("abandoned in flight"), "I7: {}", leaving.process.last_words());
+    assert!(leaving.process.last_lines().contains("abandoned in flight"), "I7: {}", leaving.process.last_lines());
     drop(holder);
     site.daemon(&[]).await;
     site.mended().await;

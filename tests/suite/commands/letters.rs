@@ -26,7 +26,7 @@ async fn letters(world: &World) -> Vec<Value> {
     json(world, &["dead-letters", "list"]).await.1
 }
 
-/// Lets a narrow daemon bury a restock that is too large and one that is malformed. Returns their ids.
+/// Lets a narrow daemon dead-letter a restock that is too large and one that is malformed. Returns their ids.
 async fn bury_two(world: &World, pen: &str) -> (JobId, JobId) {
     let mut daemon = world.daemon(&NARROW).await;
     let register = r#"{"name":"pen","supply_price":"1","vat":"0","is_tax_free":true,"stock":0,"member_id":1}"#;

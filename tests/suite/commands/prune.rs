@@ -220,7 +220,7 @@ async fn a_retention_that_is_stuck_holds_up_neither_jobs_nor_the_drain() {
     assert_eq!(world.outcome("item.restock", &pen, r#"{"quantity":1}"#).await, "applied");
     eventually("a deletion waits again", async || waits(&mut watcher).await.then_some(())).await;
     let since = Instant::now();
-    assert_eq!(daemon.terminate().await, Some(0), "{}", daemon.process.last_words());
+    assert_eq!(daemon.terminate().await, Some(0), "{}", daemon.process.last_lines());
     assert!(since.elapsed() < Duration::from_millis(1500), "the drain took {:?}", since.elapsed());
     let failing = world.daemon(&keeping).await;
     eventually("a look that came to nothing is counted", async || {

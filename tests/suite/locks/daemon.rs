@@ -141,7 +141,7 @@ async fn one_node_says_what_it_is_good_for() {
     let mut world = World::new().await;
     world.lock_nodes.truncate(1);
     let daemon = world.daemon(&[]).await;
-    eventually("the log says so", async || daemon.process.last_words().contains("only saves work").then_some(())).await;
+    eventually("the log says so", async || daemon.process.last_lines().contains("only saves work").then_some(())).await;
     let (code, output) = lockkeeper(&["check"], &world.environment()).await;
     assert!(code == Some(0) && output.contains("single: one node saves work"), "{output}");
     assert!(output.contains("noeviction") && output.contains("standalone"), "{output}");

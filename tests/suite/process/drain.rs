@@ -15,7 +15,7 @@ async fn sigterm_finishes_what_is_in_flight_and_leaves_the_rest_to_a_peer() {
     for _ in 0..500 {
         world.push("item.restock", &pen, r#"{"quantity":1}"#).await;
     }
-    assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_words());
+    assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_lines());
     // Whoever drains leaves its streams, so nobody waits for its silence.
     let _peer = world.daemon(&unhurried).await;
     world.drained().await;
@@ -40,7 +40,7 @@ async fn a_drain_that_runs_out_of_time_exits_75_with_the_ids_and_a_peer_goes_on_
     })
     .await;
     assert_eq!(daemon.process.finished(PATIENCE).await.expect("it ends").code(), Some(75));
-    let log = daemon.process.last_words();
+    let log = daemon.process.last_lines();
     assert!(log.contains("abandoned in flight") && log.contains("entries=\"") && log.contains("end=Overrun"), "{log}");
     for node in &world.lock_nodes {
         let client = redis::Client::open(node.as_str()).expect("the node's URL");

@@ -237,7 +237,7 @@ async fn no_secret_is_in_any_output_even_at_the_most_talkative_level() {
     for path in ["/metrics", "/readyz", "/livez"] {
         outputs.push(daemon.get(path).await.expect("an answer").1);
     }
-    assert_eq!(daemon.terminate().await, Some(0), "{}", daemon.process.last_words());
+    assert_eq!(daemon.terminate().await, Some(0), "{}", daemon.process.last_lines());
     outputs.push(daemon.process.words());
     assert!(outputs.iter().any(|output| output.contains(" TRACE ")), "it was not talkative");
     let mut environment = world.environment();

@@ -153,6 +153,10 @@ async fn a_database_that_only_reads_for_a_while() {
     drop(daemon);
     alone.world.database = alone.world.database.replace("root@", "app@");
     let daemon = alone.world.daemon(&[]).await;
+    eventually("the daemon owns the stream", async || {
+        daemon.get("/readyz").await?.1.contains("fleet: owns").then_some(())
+    })
+    .await;
     sqlx::raw_sql("SET GLOBAL read_only = 1").execute(&mut sql).await.expect("read-only");
     alone.push(100).await;
     alone.not_ready(&daemon, "database").await;
@@ -191,7 +195,7 @@ async fn two_daemons_restarted_in_turn_under_load_lose_and_double_nothing() {
     for restart in 0..20 {
         alone.push(200).await;
         let leaving = &mut daemons[restart % 2];
-        assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_words());
+        assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_lines());
         daemons[restart % 2] = alone.world.daemon(&[]).await;
     }
     alone.whole(&daemons[0]).await;
@@ -282,7 +286,7 @@ async fn an_aggregate_that_cannot_be_read_holds_up_its_own_jobs_gently_until_it_
     let (since, before) = (Instant::now(), daemon.metric(series).await.expect("the count"));
     eventually("it is tried again", async || daemon.metric(series).await.filter(|count| *count >= before + 2.0)).await;
     assert!(since.elapsed() > Duration::from_millis(500), "two tries in {:?}", since.elapsed());
-    let log = daemon.process.last_words();
+    let log = daemon.process.last_lines();
     let lines = log.lines().filter(|line| line.contains("an aggregate cannot be loaded")).count();
     assert!(lines >= 1 && lines as u64 <= since.elapsed().as_secs() + 3, "{lines} lines: {log}");
     change("{}").await;

@@ -151,7 +151,7 @@ async fn start(site: &Site, ground: &Ground, case: Case) -> anyhow::Result<Vec<D
 }
 
 fn ensure_alive(daemons: &mut [Daemon]) -> anyhow::Result<()> {
-    daemons.iter_mut().find_map(Daemon::obituary).map_or(Ok(()), |text| Err(anyhow::Error::msg(text)))
+    daemons.iter_mut().find_map(Daemon::exit_report).map_or(Ok(()), |text| Err(anyhow::Error::msg(text)))
 }
 
 /// The beginning and the end of the time in which everything is counted. It begins when the first job is done and the

@@ -135,7 +135,7 @@ async fn fill(folder: &Arc<Folder>, name: &str) -> Result<(), ServersError> {
     let mut process = Process::start(folder, &format!("{name}-install"), &program, arguments, &environment)?;
     let status = process.finished(FILLED_WITHIN).await?;
     if !status.success() {
-        return Err(ServersError::Exited { name: format!("{name}-install"), status, log: process.last_words() });
+        return Err(ServersError::Exited { name: format!("{name}-install"), status, log: process.last_lines() });
     }
     fs::rename(&unfinished, &data).map_err(failed)
 }

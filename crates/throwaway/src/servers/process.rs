@@ -139,7 +139,7 @@ impl Process {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.exit_status() {
-                return Err(ServersError::Exited { name: self.name.clone(), status, log: self.last_words() });
+                return Err(ServersError::Exited { name: self.name.clone(), status, log: self.last_lines() });
             }
             if tokio::time::timeout_at(deadline, probe()).await == Ok(true) {
                 return Ok(());
@@ -159,14 +159,14 @@ impl Process {
     }
 
     /// The last lines of it.
-    pub fn last_words(&self) -> String {
+    pub fn last_lines(&self) -> String {
         let text = self.words();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
     fn not_ready(&self, limit: Duration) -> ServersError {
-        ServersError::NotReady { name: self.name.clone(), seconds: limit.as_secs(), log: self.last_words() }
+        ServersError::NotReady { name: self.name.clone(), seconds: limit.as_secs(), log: self.last_lines() }
     }
 }
 

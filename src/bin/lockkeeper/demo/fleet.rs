@@ -44,12 +44,12 @@ impl Fleet {
 
     /// What those said that have ended by themselves.
     pub fn obituaries(&mut self) -> Vec<String> {
-        self.daemons.iter_mut().filter_map(Daemon::obituary).collect()
+        self.daemons.iter_mut().filter_map(Daemon::exit_report).collect()
     }
 
     /// The ends of all logs.
-    pub fn last_words(&self) -> Vec<String> {
-        self.daemons.iter().map(Daemon::last_words).collect()
+    pub fn last_lines(&self) -> Vec<String> {
+        self.daemons.iter().map(Daemon::last_lines).collect()
     }
 
     /// Has all of them drain, and returns how many there were, or what went wrong.

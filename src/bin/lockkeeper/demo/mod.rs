@@ -267,7 +267,7 @@ impl Sale {
         let seconds = PATIENCE.as_secs();
         let mut text =
             format!("nothing moved for {seconds} s; {} jobs have no answer: {} …\n", open.len(), some.join(", "));
-        text += &self.fleet.last_words().join("\n");
+        text += &self.fleet.last_lines().join("\n");
         Err(Stuck(text))
     }
 

@@ -17,8 +17,8 @@ impl Daemon {
         let deadline = Instant::now() + PATIENCE;
         while self.get("/readyz").await.is_none_or(|(status, _)| status != 200) {
             let ended = self.process.exit_status();
-            assert!(ended.is_none(), "the daemon ended with {ended:?}:\n{}", self.process.last_words());
-            assert!(Instant::now() < deadline, "the daemon is not ready:\n{}", self.process.last_words());
+            assert!(ended.is_none(), "the daemon ended with {ended:?}:\n{}", self.process.last_lines());
+            assert!(Instant::now() < deadline, "the daemon is not ready:\n{}", self.process.last_lines());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
