@@ -168,8 +168,11 @@ async fn a_batch_that_another_node_aborts_leaves_nothing_and_is_repeated() {
     let world = world_on(&cluster).await;
     let table = "CREATE TABLE counter (id INT PRIMARY KEY, n INT NOT NULL); INSERT INTO counter VALUES (1, 0)";
     sqlx::raw_sql(table).execute(&mut world.sql().await).await.expect("a read model");
-    // The statement that follows, which takes the sequence row, is the one that would be committed alone.
-    let engine = with_model(&world, "UPDATE counter SET n = n + 1 WHERE id = 1; DO SLEEP(1)").await;
+    // It waits for the abort, which ends the wait without an error: the statement that follows, which takes the sequence row, is the
+    // one that would be committed alone. Once the other node has written, nothing is waited for.
+    let waits =
+        "UPDATE counter SET n = n + 1 WHERE id = 1; DO SLEEP(IF((SELECT n FROM counter WHERE id = 1) < 10, 20, 0))";
+    let engine = with_model(&world, waits).await;
     let second = cluster.second.url(world.database.rsplit('/').next().expect("a database"));
     let mut other = MySqlConnection::connect(&second).await.expect("the second node answers");
     let abort = async {
