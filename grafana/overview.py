@@ -235,19 +235,26 @@ QUEUE = [
     panel("state-timeline", "Owner", "bool_yes_no",
           "Which daemon owns each stream and runs its jobs; the others stand by. No on all of them: nobody does, see "
           "`lockkeeper check`.",
-          [(most("lockkeeper_stream_owned", by=("queue", "instance")), "{{queue}} {{instance}}")], w=8),
+          [(most("lockkeeper_stream_owned", by=("queue", "instance")), "{{queue}} {{instance}}")], w=6),
     graph("Changes of owner", "short",
-          "free: it was handed over. silent: its owner died or froze. lost: an owner that came back found another one. Many "
-          "without a restart: look at the silence beside, and at the machines.",
+          "free: it was handed over. silent: its owner died or froze. left: drained, quiet, or unfit, which reaches less than "
+          "another daemon. lost: an owner that came back found another one. Many without a restart: look at the silence "
+          "beside, and at the machines.",
           [(f"sum by (queue, from) (increase({pick('lockkeeper_fleet_takes_total')}[{WINDOW}]))", "{{queue}} {{from}}"),
-           (f"sum by (queue) (increase({pick('lockkeeper_fleet_releases_total')}[{WINDOW}]))", "{{queue}} left"),
-           (f"sum by (queue) (increase({pick('lockkeeper_fleet_lost_total')}[{WINDOW}]))", "{{queue}} lost")], w=8),
+           (f"sum by (queue, reason) (increase({pick('lockkeeper_fleet_releases_total')}[{WINDOW}]))", "{{queue}} left {{reason}}"),
+           (f"sum by (queue) (increase({pick('lockkeeper_fleet_lost_total')}[{WINDOW}]))", "{{queue}} lost")], w=6),
     graph("Silence of the owner", "s",
           "Since the owner's last sign of life, as each daemon sees it. Near fleet.lease_ms: its machine or its way to the broker "
           "stutters, and the stream is about to be taken over.",
-          [(most("lockkeeper_stream_silent_seconds", by=("queue", "instance")), "{{queue}} {{instance}}")], w=5),
+          [(most("lockkeeper_stream_silent_seconds", by=("queue", "instance")), "{{queue}} {{instance}}")], w=4),
     graph("Epoch", "short", "How often each stream was taken since it was made.",
-          [(most("lockkeeper_stream_epoch", by=("queue",)), "{{queue}}")], w=3),
+          [(most("lockkeeper_stream_epoch", by=("queue",)), "{{queue}}")], w=2),
+    graph("Paused", "bool_yes_no", "Whether somebody keeps the jobs of a stream from being started: `lockkeeper streams list` says who "
+          "and why.",
+          [(most("lockkeeper_stream_paused", by=("queue",)), "{{queue}}")], w=3),
+    graph("Daemons that could work", "short", "Those that reach the database and a quorum of lock nodes. 1: a crash stops the work "
+          "until something starts it again.",
+          [(f"max({pick('lockkeeper_fleet_members')})", "daemons")], w=3),
     graph("Entry size", "bytes", "Size of a job's entry. Large ones fill the hand by weight, so fewer are read at a time.",
           [(quantile("0.5", "lockkeeper_job_payload_bytes"), "p50"),
            (quantile("0.99", "lockkeeper_job_payload_bytes"), "p99")], w=5),

@@ -13,6 +13,7 @@ mod prune;
 mod scheduled;
 mod schema;
 mod show;
+mod streams;
 mod top;
 
 use std::convert::Infallible;
@@ -82,6 +83,9 @@ enum Command<O: Subcommand> {
     /// List or cancel jobs that are not due yet
     #[command(subcommand)]
     Scheduled(scheduled::Scheduled),
+    /// List, pause or resume streams
+    #[command(subcommand)]
+    Streams(streams::StreamsCommand),
     /// Delete old receipts, dead letters and reply streams
     Prune(prune::Prune),
     /// Watch a fleet: jobs, backlog, locks, dead letters, and what to do about what is wrong
@@ -197,6 +201,7 @@ async fn run<D: Domain, O: Own>(program: &Program<D>, cli: Cli<O>, matches: &Arg
         Command::Events { aggregate, json } => show::events(&load()?, &aggregate, json.json).await,
         Command::DeadLetters(command) => dead_letters::run(&load()?, command).await,
         Command::Scheduled(command) => scheduled::run(&load()?, command).await,
+        Command::Streams(command) => streams::run(&load()?, command).await,
         Command::Prune(bounds) => prune::prune(&load()?, &bounds).await,
         Command::Top(top) => top::top(top, || load::listen(cli.config.as_deref(), matches)).await,
         Command::Audit(arguments) => audit::audit(&load()?, (program.promises)(), arguments).await,

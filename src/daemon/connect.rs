@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::sync::watch;
+
 use super::open::{StartError, accept, broker, inspect, locks, prepare, store};
 use super::watchdog;
 use crate::batch::{DECIDED_IN_VAIN, Engine, Parts, PutBackReason};
 use crate::config::Config;
 use crate::connect;
 use crate::domain::Domain;
-use crate::fleet::Times;
+use crate::fleet::{Fitness, Times};
 use crate::http;
 use crate::lifecycle::Lifecycle;
 use crate::lock;
@@ -35,6 +37,8 @@ pub(super) struct Daemon<D: Domain> {
     pub lifecycle: Lifecycle,
     pub listener: tokio::net::TcpListener,
     pub spans: Spans,
+    /// Told by probes whether this process reaches what the work needs.
+    pub fitness: watch::Sender<Fitness>,
 }
 
 pub(super) async fn connect_all<D: Domain>(
@@ -80,7 +84,9 @@ pub(super) async fn connect_all<D: Domain>(
     watchdog::watch(&engine, config.batch.decide_timeout).map_err(no_thread)?;
     let prefetch = Prefetch::new(config.stream.prefetch, config.stream.prefetch_bytes as usize);
     let (deciding, heir) = (Arc::downgrade(&engine), engine.locks.clone());
+    let fitness = watch::Sender::new(Fitness::default());
     let seats = Seats::start(Setup {
+        fitness: fitness.subscribe(),
         broker: engine.broker.clone(),
         times: Times { lease: config.fleet.lease, look: config.fleet.look },
         lifecycle: lifecycle.clone(),
@@ -91,7 +97,7 @@ pub(super) async fn connect_all<D: Domain>(
         decides: Box::new(move || deciding.upgrade().is_some_and(|engine| engine.deciding.is_under_way())),
     })
     .map_err(no_thread)?;
-    Ok(Daemon { engine, prefetch, seats, lifecycle, listener, spans })
+    Ok(Daemon { engine, prefetch, seats, lifecycle, listener, spans, fitness })
 }
 
 fn no_thread(error: std::io::Error) -> StartError {

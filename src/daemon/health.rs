@@ -3,17 +3,25 @@
 //! Whoever asks whether the daemon is ready gets what is known already, so the answer comes at once, also when a server is
 //! silent. What is too old is not believed.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use crate::batch::{Engine, Step};
 use crate::domain::Domain;
+use crate::fleet::Fitness;
 use crate::metrics::Stalled;
 use crate::store::{Outage, SchemaState, StoreError};
 use crate::worker::{IntakeStatus, Prefetch};
 
 /// Time between two looks. Work that was done since the last one shows what the look would show.
 const INTERVAL: Duration = Duration::from_millis(700);
+
+/// Time between two probes of what the work needs beside the broker, and how long one may take: a peer goes on when this process
+/// reaches less than it does.
+const PROBE: Duration = Duration::from_millis(500);
 
 /// How long a step may take that shows whether it can be done.
 const LIMIT: Duration = Duration::from_millis(1500);
@@ -79,6 +87,8 @@ pub(super) struct Watch<D: Domain> {
     pub prefetch: Prefetch,
     pub reading: IntakeStatus,
     pub health: Health,
+    /// Told of every probe.
+    pub fitness: watch::Sender<Fitness>,
     /// How long a decision may take.
     pub decide_timeout: Duration,
 }
@@ -94,8 +104,9 @@ impl<D: Domain> Watch<D> {
         };
         let databases = async {
             loop {
+                let next = tokio::time::Instant::now() + PROBE;
                 self.database().await;
-                tokio::time::sleep(INTERVAL).await;
+                tokio::time::sleep_until(next).await;
             }
         };
         let works = async {
@@ -128,7 +139,16 @@ impl<D: Domain> Watch<D> {
     }
 
     async fn database(&self) {
-        let result = match tokio::time::timeout(LIMIT, self.ask_database()).await {
+        let commits = || self.engine.progress.age(Step::Commit) < PROBE;
+        let mut asked = pin!(tokio::time::timeout(LIMIT, self.ask_database()));
+        let answer = loop {
+            tokio::select! {
+                answer = &mut asked => break answer,
+                () = tokio::time::sleep(PROBE) => self.probed(commits()),
+            }
+        };
+        self.probed(matches!(answer, Ok(Ok(()))) || commits());
+        let result = match answer {
             Ok(result) => result,
             // A pool in full use by batches that commit is no reason to worry.
             Err(_) if self.engine.progress.age(Step::Commit) < INTERVAL => Ok(()),
@@ -142,11 +162,18 @@ impl<D: Domain> Watch<D> {
         self.health.set(Check::Database, result);
     }
 
+    /// A probe has ended, or would have if the database had answered in time.
+    fn probed(&self, has_reached: bool) {
+        let locks = &self.engine.locks;
+        let has_quorum = locks.nodes().iter().filter(|node| node.is_up()).count() >= locks.quorum();
+        self.fitness.send_modify(|fitness| fitness.probed(Instant::now(), has_reached && has_quorum));
+    }
+
     /// Whether the step succeeds with real jobs: it may need more than the proof does. Without jobs in hand a failure is
-    /// forgotten after a while, since nobody tries again.
+    /// forgotten after a while, since nobody tries again, and by whoever stands by at once.
     fn real(&self, step: Step) -> Result<(), String> {
         match self.engine.progress.failure(step) {
-            Some((age, why)) if self.prefetch.count() > 0 || age < FORGOTTEN => Err(why),
+            Some((age, why)) if self.prefetch.count() > 0 || (age < FORGOTTEN && !self.reading.stands_by()) => Err(why),
             _ => Ok(()),
         }
     }

@@ -92,7 +92,7 @@ pub async fn run_with<D: Domain>(
 impl<D: Domain> Daemon<D> {
     /// Starts every loop, waits for the end of one of them or for the drain, and sees the drain through.
     async fn supervise(self, config: &Config) -> End {
-        let Self { engine, prefetch, seats, lifecycle, listener, spans } = self;
+        let Self { engine, prefetch, seats, lifecycle, listener, spans, fitness } = self;
         let (metrics, locks) = (engine.metrics.clone(), engine.locks.clone());
         let broker = engine.broker.clone();
         let reading = IntakeStatus::new(metrics.clone());
@@ -110,6 +110,7 @@ impl<D: Domain> Daemon<D> {
             prefetch: prefetch.clone(),
             reading: reading.clone(),
             health,
+            fitness,
             decide_timeout: config.batch.decide_timeout,
         };
         let max_connections = config.database.max_connections;

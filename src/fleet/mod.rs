@@ -10,10 +10,15 @@
 //!  standing by ─────────────────────▶ taking ─────────────────────▶ owning
 //!     ▲  ▲ ◀──── somebody was faster ────┘                            │ │
 //!     │  └───────── nothing is in flight ───── lost ◀── not ours ─────┤ │
+//!     │                                        ▲─ released, unfit ◀───┤ │
 //!     └──────────── released ◀── nothing is in flight ── draining ◀───┘─┘
 //! ```
 
+mod fitness;
+
 use std::time::{Duration, Instant};
+
+pub use fitness::Fitness;
 
 /// How long things take.
 #[derive(Clone, Copy, Debug)]
@@ -127,8 +132,11 @@ enum State {
     },
     /// Somebody else has it, and something may be in flight.
     Lost,
-    /// Nothing of it is in flight any more.
-    Leaving,
+    /// The others are about to hear that it is free.
+    Leaving {
+        /// Whether something of it may be in flight.
+        in_flight: bool,
+    },
 }
 
 /// One process's part in the ownership of one stream.
@@ -213,7 +221,7 @@ impl Seat {
             }
             State::Owning { next_beat, .. } => Step::Wait(*next_beat),
             State::Lost => Step::Wait(now + self.times.lease),
-            State::Leaving => Step::Release,
+            State::Leaving { .. } => Step::Release,
         }
     }
 
@@ -288,22 +296,41 @@ impl Seat {
     /// Nothing of the stream is in flight any more, so that it may be left. `id` is the name for the next time.
     pub fn settled(&mut self, now: Instant, id: String) {
         match self.state {
-            State::Owning { drains: true, .. } => self.state = State::Leaving,
+            State::Owning { drains: true, .. } | State::Leaving { .. } => {
+                self.state = State::Leaving { in_flight: false }
+            }
             State::Lost => self.stand_by(now, id),
-            State::Owning { .. } | State::StandingBy { .. } | State::Leaving => {}
+            State::Owning { .. } | State::StandingBy { .. } => {}
         }
     }
 
-    /// Whatever is in flight, the stream is left now.
+    /// Whether jobs that may be in flight are all that keeps it from being left, or from standing by again.
+    pub fn is_left(&self) -> bool {
+        match self.state {
+            State::Owning { drains, .. } => drains,
+            State::Lost | State::Leaving { in_flight: true } => true,
+            State::StandingBy { .. } | State::Leaving { in_flight: false } => false,
+        }
+    }
+
+    /// Whether it is about to be left with nothing of it in flight.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.state, State::Leaving { in_flight: false })
+    }
+
+    /// Whatever is in flight, the stream is left now: this process ends, or cannot do the work and a peer can.
     pub fn leave(&mut self) {
         if matches!(self.state, State::Owning { .. }) {
-            self.state = State::Leaving;
+            self.state = State::Leaving { in_flight: true };
         }
     }
 
     /// The release was answered, or was not and will not be tried again: then the others find out by its silence.
     pub fn released(&mut self, now: Instant, id: String) {
-        self.stand_by(now, id);
+        match self.state {
+            State::Leaving { in_flight: true } => self.state = State::Lost,
+            _ => self.stand_by(now, id),
+        }
     }
 
     fn stand_by(&mut self, now: Instant, id: String) {

@@ -151,3 +151,15 @@ fn beats_that_are_held_back_let_the_trust_run_out() {
     assert_eq!(seat.step(start + ms(301)), Step::Wait(start + ms(600)));
     assert_eq!(seat.trusted_until(), Some(start + ms(1000)));
 }
+
+#[test]
+fn an_owner_that_cannot_do_the_work_leaves_at_once_and_stands_by_when_nothing_is_in_flight() {
+    let start = Instant::now();
+    let mut seat = owner(start);
+    seat.leave();
+    assert_eq!((seat.held(), seat.step(start), seat.is_settled()), (None, Step::Release, false));
+    seat.released(start, "later".to_owned());
+    assert!(matches!(seat.step(start), Step::Wait(_)), "its batches run out");
+    seat.settled(start, "later".to_owned());
+    assert_eq!((seat.id(), seat.step(start)), ("later", Step::Look));
+}

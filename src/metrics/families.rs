@@ -106,8 +106,12 @@ families! {
         "How long the owner has given no sign of life, as this daemon sees it; absent when nobody owns the stream.";
     FLEET_TAKES = Counter, Count, "lockkeeper_fleet_takes_total", ["queue", "from"],
         "Times this daemon took the stream, from nobody or from an owner that was silent.";
-    FLEET_RELEASES = Counter, Count, "lockkeeper_fleet_releases_total", ["queue"],
-        "Times this daemon left the stream to others.";
+    FLEET_RELEASES = Counter, Count, "lockkeeper_fleet_releases_total", ["queue", "reason"],
+        "Times this daemon left the stream to others, and why.";
+    FLEET_MEMBERS = Gauge, Count, "lockkeeper_fleet_members", [],
+        "Daemons that could do the work: they have reached the database and a quorum of lock nodes within five seconds.";
+    STREAM_PAUSED = Gauge, Flag, "lockkeeper_stream_paused", ["queue"],
+        "1 while somebody keeps the stream's jobs from being started (`lockkeeper streams pause`).";
     FLEET_LOST = Counter, Count, "lockkeeper_fleet_lost_total", ["queue"],
         "Times another daemon took the stream from this one.";
 

@@ -24,11 +24,36 @@ impl TakenFrom {
     }
 }
 
+/// Why a stream was left to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// The process ends.
+    Drain,
+    /// It was told to be quiet.
+    Quiet,
+    /// It reaches less than a peer.
+    Unfit,
+}
+
+impl Released {
+    const ALL: [Self; 3] = [Self::Drain, Self::Quiet, Self::Unfit];
+
+    /// Its label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Quiet => "quiet",
+            Self::Unfit => "unfit",
+        }
+    }
+}
+
 impl Metrics {
     /// Creates the series of one stream.
     pub(super) fn start_owner(&self, queue: &str) {
         TakenFrom::ALL.iter().for_each(|from| self.add(&FLEET_TAKES, [("queue", queue), ("from", from.as_str())], 0));
-        [&FLEET_RELEASES, &FLEET_LOST].iter().for_each(|family| self.add(family, [("queue", queue)], 0));
+        Released::ALL.iter().for_each(|why| self.add(&FLEET_RELEASES, [("queue", queue), ("reason", why.as_str())], 0));
+        self.add(&FLEET_LOST, [("queue", queue)], 0);
     }
 
     /// Whether this process owns the stream, how often it was taken, and for how long its owner has given no sign of life.
@@ -44,8 +69,18 @@ impl Metrics {
     }
 
     /// This process has left the stream to others.
-    pub fn left_to_others(&self, queue: &str) {
-        self.add(&FLEET_RELEASES, [("queue", queue)], 1);
+    pub fn left_to_others(&self, queue: &str, why: Released) {
+        self.add(&FLEET_RELEASES, [("queue", queue), ("reason", why.as_str())], 1);
+    }
+
+    /// How many daemons of the fleet could do the work.
+    pub fn members(&self, count: usize) {
+        self.set(&FLEET_MEMBERS, [], count as f64);
+    }
+
+    /// Whether the stream is paused.
+    pub fn paused(&self, queue: &str, is_paused: bool) {
+        self.set(&STREAM_PAUSED, [("queue", queue)], flag(is_paused));
     }
 
     /// Another process has taken the stream from this one.

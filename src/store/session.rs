@@ -8,7 +8,7 @@ use sqlx::{Executor, MySqlConnection, Row};
 
 /// How long a transaction may sit idle, in seconds, before the server ends it: its daemon is frozen or gone. Together with
 /// [`LOCK_WAIT_SECONDS`] it bounds how long anyone can hold the sequence row.
-pub(super) const IDLE_IN_TRANSACTION_SECONDS: u32 = 4;
+pub(super) const IDLE_IN_TRANSACTION_SECONDS: u32 = 1;
 
 /// How long a statement waits for a row lock, in seconds.
 pub(super) const LOCK_WAIT_SECONDS: u32 = 2;

@@ -28,6 +28,16 @@ pub fn owner(stream: &str) -> String {
     format!("{stream}:owner")
 }
 
+/// The name of the hash that lists the daemons of the fleet whose first stream is `first`.
+pub(super) fn fleet(first: &str) -> String {
+    format!("{first}:fleet")
+}
+
+/// The name of the hash that says why `stream`'s jobs are not started.
+pub(super) fn paused(stream: &str) -> String {
+    format!("{stream}:paused")
+}
+
 /// Ids as arguments of a script.
 pub(super) fn id_args(ids: &[EntryId]) -> impl Iterator<Item = String> + '_ {
     ids.iter().map(EntryId::to_string)

@@ -57,7 +57,7 @@ pub struct Name<'a> {
 
 /// A connection for leases alone, so that nothing delays a beat, to the server of the shared one. After an error it is of no use.
 pub struct LeaseLine {
-    connection: MultiplexedConnection,
+    pub(super) connection: MultiplexedConnection,
     broker: Broker,
     generation: Generation,
 }

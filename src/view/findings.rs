@@ -16,6 +16,9 @@ pub fn findings(view: &View) -> Vec<Finding> {
     found.store(&view.store);
     let stands_still = view.jobs.ended_per_second == Some(0.0);
     view.queues.iter().for_each(|queue| found.queue(queue, stands_still));
+    if view.members.is_some_and(|members| members < 1.5) {
+        found.add(Severity::Info, "no daemon stands by: a crash stops the work until something starts one");
+    }
     for projection in &view.projections {
         if projection.state.as_deref() == Some("failed") {
             found.add(Severity::Critical, format!("read model {} has failed: the log says why", projection.name));
@@ -168,6 +171,10 @@ impl Found {
             );
             self.add(Severity::Warning, text);
         }
+        if queue.is_paused == Some(true) {
+            let text = format!("{name} is paused: `lockkeeper streams list` says by whom and why");
+            self.add(Severity::Warning, text);
+        }
         match queue.owners.as_deref() {
             Some([]) if queue.length.is_some_and(|length| length > 0.0) => {
                 let text =
@@ -187,7 +194,7 @@ impl Found {
         if let Some(age) = old {
             let age = seconds(age);
             let length = queue.length.map_or(String::new(), |length| format!(" of {}", count(length)));
-            if stands_still {
+            if stands_still && queue.is_paused != Some(true) {
                 let text = format!("{name} stands still: the oldest{length} waits {age} and no job ends");
                 self.add(Severity::Critical, text);
             } else {

@@ -20,6 +20,8 @@ pub struct View {
     pub store: Store,
     /// Read models that follow the events.
     pub projections: Vec<Projection>,
+    /// How many daemons could do the work, also those that nobody asks.
+    pub members: Option<f64>,
     /// The processes.
     pub daemons: Vec<Daemon>,
 }
@@ -74,6 +76,8 @@ pub struct Queue {
     pub is_age_known: Option<bool>,
     /// The daemons that say that they own it; `None` when none of them says anything.
     pub owners: Option<Vec<String>>,
+    /// Whether somebody keeps its jobs from being started.
+    pub is_paused: Option<bool>,
 }
 
 /// The lock nodes. Rates are per second and count aggregates.

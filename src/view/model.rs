@@ -82,6 +82,7 @@ pub fn view(fleet: &[Watched], at: Duration, unix_seconds: f64) -> View {
         locks: fleet.locks(),
         store: fleet.store(),
         projections: fleet.projections(),
+        members: fleet.most(|daemon| daemon.gauge("lockkeeper_fleet_members", &[])),
         daemons: fleet.0.iter().map(|daemon| daemon_view(daemon, at, unix_seconds)).collect(),
     };
     view.findings = findings(&view);
@@ -159,6 +160,7 @@ impl Fleet<'_> {
         let owners = said.iter().filter(|(_, owns)| *owns).map(|(url, _)| url.clone()).collect();
         Queue {
             owners: (!said.is_empty()).then_some(owners),
+            is_paused: gauge("lockkeeper_stream_paused").map(|paused| paused > 0.0),
             length: gauge("lockkeeper_queue_length"),
             lag: self.most(|daemon| daemon.gauge("lockkeeper_queue_lag", &labels).filter(|_| known(daemon))),
             pending: gauge("lockkeeper_queue_pending"),

@@ -19,6 +19,8 @@ pub enum State {
     Quiet,
     /// Another daemon owns the streams.
     StandsBy,
+    /// Somebody has paused the streams.
+    Paused,
     /// Nothing can be committed, so nothing is taken in that a peer might run.
     StoreAway,
     /// The broker does not answer, or not now; its error.
@@ -29,8 +31,8 @@ pub enum State {
 
 impl State {
     /// Every label, for the metric's series.
-    pub const LABELS: [&'static str; 7] =
-        ["reads", "full", "quiet", "stands_by", "store_away", "broker_away", "refused"];
+    pub const LABELS: [&'static str; 8] =
+        ["reads", "full", "quiet", "stands_by", "paused", "store_away", "broker_away", "refused"];
 
     fn label(&self) -> &'static str {
         match self {
@@ -38,6 +40,7 @@ impl State {
             Self::Full => "full",
             Self::Quiet => "quiet",
             Self::StandsBy => "stands_by",
+            Self::Paused => "paused",
             Self::StoreAway => "store_away",
             Self::BrokerAway(_) => "broker_away",
             Self::Refused(_) => "refused",
@@ -71,6 +74,11 @@ impl IntakeStatus {
         }
     }
 
+    /// Whether another daemon owns the streams.
+    pub fn stands_by(&self) -> bool {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) == State::StandsBy
+    }
+
     /// A read failed.
     pub fn failed(&self, error: &BrokerError) {
         let text = error.to_string();
@@ -81,7 +89,8 @@ impl IntakeStatus {
     pub fn check(&self) -> Result<(), String> {
         match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             State::BrokerAway(why) | State::Refused(why) => Err(why.clone()),
-            State::Reads | State::Full | State::Quiet | State::StandsBy | State::StoreAway => Ok(()),
+            State::Reads | State::Full | State::Quiet | State::StandsBy => Ok(()),
+            State::Paused | State::StoreAway => Ok(()),
         }
     }
 

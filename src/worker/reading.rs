@@ -103,7 +103,12 @@ impl Reading {
             if held.iter().all(Option::is_none) {
                 self.reader = None;
                 let quiet = self.intake.lifecycle.is_quiet();
-                self.intake.reading.set(if quiet { State::Quiet } else { State::StandsBy });
+                let is_paused = self.intake.seats.is_paused();
+                self.intake.reading.set(match () {
+                    () if quiet => State::Quiet,
+                    () if is_paused => State::Paused,
+                    () => State::StandsBy,
+                });
                 if !quiet {
                     self.intake.metrics.stands_by();
                 }
@@ -157,7 +162,9 @@ impl Reading {
                     seats.settled(number, former.iter().all(Spell::is_told));
                 });
             }
-            if let (None, Some(take)) = (&log.owned, held) {
+            if let (None, Some(take)) = (&log.owned, held)
+                && self.intake.seats.begin(log.number, *take)
+            {
                 self.spells += 1;
                 let (spell, is_untouched) = (Spell::new(self.spells), take.is_clean);
                 let owned = Owned { take: *take, spell, former: Vec::new(), is_untouched };

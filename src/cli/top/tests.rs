@@ -26,6 +26,8 @@ lockkeeper_job_end_to_end_seconds_bucket{queue="jobs",job_type="a",le="0.2"} 10
 lockkeeper_job_end_to_end_seconds_bucket{queue="jobs",job_type="a",le="+Inf"} 10
 lockkeeper_queue_length{queue="jobs"} 10
 lockkeeper_stream_owned{queue="jobs"} 1
+lockkeeper_stream_paused{queue="jobs"} 0
+lockkeeper_fleet_members 2
 lockkeeper_queue_lag{queue="jobs",group="lockkeeper"} 4
 lockkeeper_queue_lag_known{queue="jobs",group="lockkeeper"} 1
 lockkeeper_queue_pending{queue="jobs",group="lockkeeper"} 6
@@ -172,7 +174,9 @@ fn each_finding_says_what_is_wrong_and_what_to_do() {
     const LOST: &str = r#"lockkeeper_queue_entries_lost_total{queue="jobs"}"#;
     const ORPHANED: &str = r#"lockkeeper_queue_entries_orphaned_total{queue="jobs"}"#;
     const AGE_KNOWN: &str = r#"lockkeeper_queue_oldest_age_known{queue="jobs"}"#;
-    let cases: [(Changes<'_>, Severity, &str); 18] = [
+    let cases: [(Changes<'_>, Severity, &str); 20] = [
+        (&[(r#"lockkeeper_stream_paused{queue="jobs"}"#, "1")], Warning, "jobs is paused: `lockkeeper streams list`"),
+        (&[("lockkeeper_fleet_members", "1")], Info, "no daemon stands by: a crash stops the work"),
         (&[(r#"lockkeeper_stream_owned{queue="jobs"}"#, "0")], Critical, "nobody owns jobs: resume a daemon"),
         (
             &[(ORPHANED, "3")],

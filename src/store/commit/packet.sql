@@ -1,4 +1,4 @@
-SET SESSION wait_timeout = 4;
+SET SESSION wait_timeout = 1;
 START TRANSACTION;
 INSERT INTO orders (id, version) VALUES ('o-1',1);
 INSERT INTO snapshots (aggregate_type, aggregate_id, version, event_id, schema_version, state) VALUES ('order',x'6f2d31',1,x'b634e20a85f857aaaa91ce268e8c24d6',1,'{}') ON DUPLICATE KEY UPDATE version=VALUES(version),event_id=VALUES(event_id),schema_version=VALUES(schema_version),state=VALUES(state);

@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn each_statement_of_a_packet_has_its_part() {
-        let opening = "SET SESSION wait_timeout = 4; START TRANSACTION; ";
+        let opening = "SET SESSION wait_timeout = 1; START TRANSACTION; ";
         let models = "INSERT INTO items VALUES ('a;b\\'', \"c;\"\";d\"); /* e; */ UPDATE `f;` SET g = 1 -- h;\n; ";
         let rest = "UPDATE event_sequence SET batch = batch + 1; SET SESSION x = 1; SELECT 1; INSERT INTO receipts (a) \
                     VALUES (1); INSERT INTO events (a) VALUES (1); COMMIT; SET SESSION wait_timeout = DEFAULT";

@@ -15,16 +15,19 @@ pub use found::{Finding, Lack};
 
 use super::connection::{ACKNOWLEDGE, Broker, BrokerError};
 use super::group::{consumers, log, starts};
-use super::keys::{dead_letters, finished, owner, retention, scheduled};
+use super::keys::{dead_letters, finished, fleet, owner, paused, retention, scheduled};
 use super::lineage::{self, lineage};
 use super::settings::Settings;
-use super::{lease, letters, replies, sample, schedule, settle};
+use super::{lease, letters, members, pause, replies, sample, schedule, settle};
 
 /// A reply stream that nobody waits on.
 const NOBODYS_REPLY: &str = "reply:lockkeeper:nobody";
 
 /// No stream has an entry with this id.
 const NO_ENTRY: &str = "0-0";
+
+/// More milliseconds than anything takes.
+const NEVER: &str = "9007199254740991";
 
 /// What no number and no id looks like.
 const WRONG: &str = "wrong";
@@ -89,13 +92,20 @@ fn asks(settings: &Settings, consumer: &str, retains: bool) -> (Vec<&'static Scr
     // Of a stream with entries it brings the first and the last, which may be large.
     asks.harmless("XINFO STREAM", NOBODYS_REPLY, &[KEY]);
     asks.script("the script that replies", &settle::REPLY, &[NOBODYS_REPLY], &[WRONG, "", "", "", "", "", ""]);
+    if let Some(first) = settings.names.first() {
+        let fleet = &*fleet(first);
+        asks.harmless("HGETALL", fleet, &[KEY]);
+        asks.harmless("HDEL", fleet, &[KEY, WRONG]);
+        asks.refused("HSET", fleet, &[KEY, WRONG, "", WRONG]);
+        asks.script("the script that lists the fleet", &members::ENLIST, &[fleet], &["", "", NEVER]);
+    }
     if let Some(first) = settings.names.first().filter(|_| retains) {
         asks.refused("SET", &retention(first), &[KEY, consumer, "PX", "0"]);
         asks.harmless("SCAN", "", &["0", "MATCH", NOBODYS_REPLY, "COUNT", "1", "TYPE", "stream"]);
         asks.harmless("UNLINK", NOBODYS_REPLY, &[KEY]);
         asks.script("the script that deletes replies", &replies::DELETE_STALE, &[NOBODYS_REPLY], &["0", "0"]);
     }
-    let scripts: [&Script; 24] = [
+    let scripts: [&Script; 27] = [
         &NOTHING,
         &consumers::REMOVE_CONSUMERS,
         &lease::BEAT,
@@ -109,6 +119,9 @@ fn asks(settings: &Settings, consumer: &str, retains: bool) -> (Vec<&'static Scr
         &log::EXORCISE,
         &log::SEIZE,
         &log::SURVEY,
+        &members::ENLIST,
+        &pause::PAUSE,
+        &pause::PAUSED,
         &replies::DELETE_STALE,
         &sample::LOST,
         &schedule::POSTPONE,
@@ -165,6 +178,10 @@ fn of_side_keys(asks: &mut Asks, stream: &str, consumer: &str) {
     asks.harmless("HMGET", lease, &[KEY, WRONG]);
     asks.refused("HSET", lease, &[KEY, WRONG, "", WRONG]);
     asks.refused("HINCRBY", lease, &[KEY, WRONG, WRONG]);
+    let pause = &paused(stream);
+    asks.harmless("HMGET", pause, &[KEY, WRONG]);
+    asks.harmless("HDEL", pause, &[KEY, WRONG]);
+    asks.refused("HSET", pause, &[KEY, WRONG, "", WRONG]);
     let lineage = &lineage(stream);
     asks.harmless("GET", lineage, &[KEY]);
     asks.refused("SET", lineage, &[KEY, "", "PX", "0"]);
@@ -183,9 +200,11 @@ fn of_scripts(asks: &mut Asks, stream: &str, group: &str, consumer: &str) {
     asks.script("the script that looks for lost entries", &log::EXORCISE, &[stream], &[group, "", "0"]);
     asks.script("the script that surveys a stream", &log::SURVEY, &[stream], &[group]);
     asks.script("the script that counts starts", &starts::SET_STARTS, &[stream], &[group, consumer, NO_ENTRY, "1"]);
-    let for_ever = "9007199254740991";
     let removes = &consumers::REMOVE_CONSUMERS;
-    asks.script("the script that removes consumers", removes, &[stream], &[group, for_ever, "", ""]);
+    asks.script("the script that removes consumers", removes, &[stream], &[group, NEVER, "", ""]);
+    let pause = &*paused(stream);
+    asks.script("the script that asks for pauses", &pause::PAUSED, &[pause], &[]);
+    asks.script("the script that pauses a stream", &pause::PAUSE, &[pause], &["", "", "", ""]);
     let lease = &*owner(stream);
     asks.script("the script that takes a stream", &lease::TAKE, &[lease], &[consumer, WRONG, "", ""]);
     asks.script("the script of a sign of life", &lease::BEAT, &[lease], &["", "", "", "", ""]);

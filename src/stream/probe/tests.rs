@@ -70,9 +70,9 @@ fn every_script_is_loaded_and_tried_with_as_many_keys_as_it_has() {
 fn every_key_of_every_stream_is_tried() {
     let keys: BTreeSet<String> = all().1.into_iter().flat_map(|ask| ask.keys).collect();
     for stream in ["jobs", "more"] {
-        for side in ["", ":dead", ":scheduled", ":finished", ":lineage", ":owner"] {
+        for side in ["", ":dead", ":scheduled", ":finished", ":lineage", ":owner", ":paused"] {
             assert!(keys.contains(&format!("{stream}{side}")), "{stream}{side}: {keys:?}");
         }
     }
-    assert!(keys.contains("jobs:retention") && keys.contains(NOBODYS_REPLY), "{keys:?}");
+    assert!(keys.contains("jobs:fleet") && keys.contains("jobs:retention") && keys.contains(NOBODYS_REPLY), "{keys:?}");
 }

@@ -1,21 +1,23 @@
 //! The loop of the thread: what each seat says is done, one after the other.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::setup::{Order, Pulse, Setup};
+use super::known::Fleet;
+use super::setup::{Hold, Order, Pulse, Setup};
 use crate::fail;
 use crate::fleet::{Lease, Seat, Step, Take, Tenancy};
-use crate::metrics::TakenFrom;
-use crate::stream::{BrokerError, LeaseLine, Name};
+use crate::metrics::{Released, TakenFrom};
+use crate::stream::{BrokerError, LeaseLine, Name, Pause};
 
 pub(super) struct Driver {
     pub setup: Setup,
     pub streams: Vec<String>,
     pub seats: Vec<Seat>,
-    /// Whether each stream was settled with the broker knowing of every end.
-    pub is_clean: Vec<bool>,
+    /// What the intake has of each stream.
+    pub holds: Arc<[Hold]>,
     pub pulse: Pulse,
     /// How many names of this process have been used.
     pub names: u64,
@@ -23,9 +25,12 @@ pub(super) struct Driver {
     pub was_refused: bool,
     /// A daemon of an earlier version was seen.
     pub is_shared: bool,
+    /// Whom else there is, and what is paused.
+    pub fleet: Fleet,
     pub held: watch::Sender<Vec<Option<Take>>>,
     pub trusted_until: watch::Sender<Option<Instant>>,
     pub leases: watch::Sender<Vec<Lease>>,
+    pub pauses: watch::Sender<Vec<Option<Pause>>>,
 }
 
 /// Whoever owns the first stream takes all: the others are left to it for so long.
@@ -39,11 +44,15 @@ impl Driver {
         loop {
             let next = self.turn().await;
             self.publish();
+            if self.settle() {
+                continue;
+            }
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(Order::Settled(stream, is_told)) => self.settled(stream, is_told),
+                    Some(Order::Settled) => {}
                     Some(Order::Leave) | None => return self.leave().await,
                 },
+                Ok(()) = self.setup.fitness.changed() => self.ask_fleet().await,
                 () = tokio::time::sleep_until(next.into()) => {}
             }
         }
@@ -54,9 +63,12 @@ impl Driver {
         if fail::owns_all() {
             return Instant::now() + self.setup.times.look;
         }
-        let (is_fit, owns_first) = (self.is_fit(), self.seats.first().is_some_and(|seat| seat.held().is_some()));
+        let (runs, is_fit) = (self.runs(), self.setup.fitness.borrow().is_fit());
+        let owns_first = self.seats.first().is_some_and(|seat| seat.held().is_some());
         for (number, seat) in self.seats.iter_mut().enumerate() {
-            seat.wish(is_fit, if number == 0 || owns_first { Duration::ZERO } else { RESERVE });
+            // An owner that is unfit keeps what it has, unless a peer can do the work.
+            let wishes = runs && (is_fit || seat.held().is_some());
+            seat.wish(wishes, if number == 0 || owns_first { Duration::ZERO } else { RESERVE });
         }
         self.look().await;
         for number in 0..self.seats.len() {
@@ -76,7 +88,8 @@ impl Driver {
         next.min().unwrap_or(now).min(now + self.setup.times.look)
     }
 
-    fn is_fit(&self) -> bool {
+    /// Whether this process is to do any work.
+    pub(super) fn runs(&self) -> bool {
         self.setup.lifecycle.is_running() && !self.setup.lifecycle.is_quiet()
     }
 
@@ -119,9 +132,10 @@ impl Driver {
         let Some(taken) = taken else { return self.seats[number].unanswered(now) };
         self.seats[number].took(sent, now, taken);
         if let Some(take) = taken {
-            self.is_clean[number] = true;
+            self.holds[number].begin_anew();
             let is_free = seen.tenancy == Tenancy::Free;
-            if !is_free {
+            // What it may have begun, it may have locked.
+            if !take.is_clean && !seen.id.is_empty() {
                 (self.setup.succeed)(&seen.id);
             }
             self.setup.metrics.taken(&stream, if is_free { TakenFrom::Free } else { TakenFrom::Silent });
@@ -146,10 +160,12 @@ impl Driver {
     }
 
     async fn release(&mut self, number: usize) {
-        let is_clean = self.is_clean[number];
+        // Unless it is settled, it may leave something behind.
+        let is_clean = self.seats[number].is_settled() && self.holds[number].is_told();
         if self.say(number, (Tenancy::Free, is_clean)).await == Some(true) {
-            self.setup.metrics.left_to_others(&self.streams[number]);
-            tracing::info!(queue = %self.streams[number], "the stream is left to others");
+            let why = self.why_released();
+            self.setup.metrics.left_to_others(&self.streams[number], why);
+            tracing::info!(queue = %self.streams[number], why = why.as_str(), "the stream is left to others");
         }
         let name = self.new_name();
         self.seats[number].released(Instant::now(), name);
@@ -164,7 +180,10 @@ impl Driver {
     }
 
     /// Asks the broker, on a new line if the last one failed; `None` when there is no answer in time.
-    async fn ask<T>(&mut self, question: impl AsyncFnOnce(&mut LeaseLine) -> Result<T, BrokerError>) -> Option<T> {
+    pub(super) async fn ask<T>(
+        &mut self,
+        question: impl AsyncFnOnce(&mut LeaseLine) -> Result<T, BrokerError>,
+    ) -> Option<T> {
         // What takes longer than the lease is of no use any more.
         let limit = self.setup.times.lease;
         let answer = async {
@@ -190,45 +209,70 @@ impl Driver {
         }
     }
 
+    fn why_released(&self) -> Released {
+        if !self.setup.lifecycle.is_running() {
+            Released::Drain
+        } else if self.setup.lifecycle.is_quiet() {
+            Released::Quiet
+        } else {
+            Released::Unfit
+        }
+    }
+
     /// What this process is called when it takes a stream the next time.
-    fn new_name(&mut self) -> String {
+    pub(super) fn new_name(&mut self) -> String {
         self.names += 1;
         format!("{}-{}", self.setup.id, self.names)
     }
 
-    fn settled(&mut self, number: usize, is_told: bool) {
-        self.is_clean[number] = is_told;
-        let name = self.new_name();
-        self.seats[number].settled(Instant::now(), name);
+    /// Streams that are not held any more, and of which nothing is in flight, may be left. Returns whether there was one.
+    fn settle(&mut self) -> bool {
+        let (mut is_news, now) = (false, Instant::now());
+        for number in 0..self.seats.len() {
+            if self.seats[number].is_left() && !self.holds[number].is_busy() {
+                let name = self.new_name();
+                self.seats[number].settled(now, name);
+                is_news = true;
+            }
+        }
+        is_news
     }
 
     async fn leave(&mut self) {
         for number in 0..self.seats.len() {
-            // Unless it was settled, it may have left something behind.
-            let was_settled = matches!(self.seats[number].step(Instant::now()), Step::Release);
-            self.is_clean[number] &= was_settled;
             self.seats[number].leave();
             if matches!(self.seats[number].step(Instant::now()), Step::Release) {
                 let _ = tokio::time::timeout(LAST_LIMIT, self.release(number)).await;
             }
         }
+        let _ = tokio::time::timeout(LAST_LIMIT, self.dismiss()).await;
         self.publish();
     }
 
     /// Tells what is held, and until when.
-    fn publish(&self) {
-        let mut held: Vec<Option<Take>> = self.seats.iter().map(Seat::held).collect();
+    fn publish(&mut self) {
+        let seats = self.seats.iter().enumerate();
+        let mut held: Vec<Option<Take>> = seats
+            .map(|(number, seat)| seat.held().and_then(|take| self.fleet.open(number, take, &self.holds[number])))
+            .collect();
         let mut until = self.seats.iter().filter_map(Seat::trusted_until).min();
         if fail::owns_all() {
-            held.fill(self.is_fit().then_some(Take { epoch: 1, is_clean: false }));
+            held.fill(self.runs().then_some(Take { epoch: 1, is_clean: false }));
             until = Some(Instant::now() + self.setup.times.lease);
         }
         self.trusted_until.send_replace(until);
         let now = Instant::now();
-        for ((stream, seat), held) in self.streams.iter().zip(&self.seats).zip(&held) {
+        for (stream, seat) in self.streams.iter().zip(&self.seats) {
             let silent = seat.silent_for(now).map(|time| time.as_secs_f64());
-            self.setup.metrics.owner(stream, held.is_some(), seat.epoch(), silent);
+            self.setup.metrics.owner(stream, seat.held().is_some(), seat.epoch(), silent);
         }
+        self.pauses.send_if_modified(|current| {
+            let is_news = *current != self.fleet.pauses;
+            if is_news {
+                current.clone_from(&self.fleet.pauses);
+            }
+            is_news
+        });
         self.held.send_if_modified(|current| {
             let is_news = *current != held;
             *current = held;

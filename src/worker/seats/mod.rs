@@ -3,6 +3,8 @@
 //! It runs on a thread and a connection of its own, so that neither busy workers nor large answers delay a beat.
 
 mod driver;
+mod known;
+mod round;
 mod setup;
 
 use std::sync::Arc;
@@ -11,9 +13,11 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
 use crate::fleet::{Lease, Seat, Take, Tenancy};
+use crate::stream::Pause;
 use driver::Driver;
+use known::Fleet;
 pub use setup::Setup;
-use setup::{Order, Pulse};
+use setup::{Hold, Order, Pulse};
 
 /// What this process owns. Clones share it.
 #[derive(Clone, Debug)]
@@ -22,6 +26,8 @@ pub struct Seats {
     held: watch::Receiver<Vec<Option<Take>>>,
     trusted_until: watch::Receiver<Option<Instant>>,
     leases: watch::Receiver<Vec<Lease>>,
+    pauses: watch::Receiver<Vec<Option<Pause>>>,
+    holds: Arc<[Hold]>,
     orders: mpsc::UnboundedSender<Order>,
     pulse: Pulse,
 }
@@ -37,24 +43,35 @@ impl Seats {
         let pulse = Pulse::default();
         let now = Instant::now();
         let seats = streams.iter().map(|_| Seat::new(setup.times, format!("{}-0", setup.id), now)).collect();
-        let is_clean = vec![true; streams.len()];
-        let (runtime, handle) = (
-            runtime()?,
-            Self { streams: streams.clone().into(), held, trusted_until, leases, orders, pulse: pulse.clone() },
-        );
+        let fleet = Fleet::new(streams.len());
+        let (pause_sender, pauses) = watch::channel(fleet.pauses.clone());
+        let holds: Arc<[Hold]> = streams.iter().map(|_| Hold::default()).collect();
+        let runtime = runtime()?;
+        let handle = Self {
+            streams: streams.clone().into(),
+            held,
+            trusted_until,
+            leases,
+            pauses,
+            holds: holds.clone(),
+            orders,
+            pulse: pulse.clone(),
+        };
         let driver = Driver {
             setup,
             streams,
             seats,
-            is_clean,
+            holds,
             pulse,
             names: 0,
             line: None,
             was_refused: false,
             is_shared: false,
+            fleet,
             held: held_sender,
             trusted_until: trust_sender,
             leases: lease_sender,
+            pauses: pause_sender,
         };
         let work = move || runtime.block_on(driver.run(order_receiver));
         std::thread::Builder::new().name("seats".to_owned()).spawn(work)?;
@@ -76,9 +93,11 @@ impl Seats {
 
     /// Who owns the streams, in words.
     pub fn tell(&self) -> String {
-        let (held, leases) = (self.held.borrow(), self.leases.borrow());
-        let told = self.streams.iter().zip(&*held).zip(&*leases).map(|((stream, held), lease)| match held {
+        let (held, leases, pauses) = (self.held.borrow(), self.leases.borrow(), self.pauses.borrow());
+        let known = self.streams.iter().zip(&*held).zip(&*leases).zip(&*pauses);
+        let told = known.map(|(((stream, held), lease), pause)| match held {
             Some(take) => format!("owns {stream}, epoch {}", take.epoch),
+            None if let Some(pause) = pause => format!("{stream} is paused by {}: {}", pause.actor, pause.reason),
             None if lease.tenancy == Tenancy::Free => format!("stands by, {stream} is owned by nobody"),
             None => format!("stands by, {stream} is owned by {} (epoch {})", lease.host, lease.epoch),
         });
@@ -103,10 +122,28 @@ impl Seats {
         self.pulse.beat();
     }
 
+    /// Whether the stream is still held as it was seen; then something of it may be in flight from now on, until it is
+    /// [settled](Self::settled).
+    pub fn begin(&self, stream: usize, take: Take) -> bool {
+        // Nobody gives it up while this looks.
+        let held = self.held.borrow();
+        let is_held = held[stream] == Some(take);
+        if is_held {
+            self.holds[stream].begin();
+        }
+        is_held
+    }
+
     /// Nothing of this stream is in flight any more. `is_told` says whether the broker knows of every end.
     pub fn settled(&self, stream: usize, is_told: bool) {
+        self.holds[stream].settled(is_told);
         // A thread that is gone has nothing to release.
-        let _ = self.orders.send(Order::Settled(stream, is_told));
+        let _ = self.orders.send(Order::Settled);
+    }
+
+    /// Whether any stream is paused.
+    pub fn is_paused(&self) -> bool {
+        self.pauses.borrow().iter().any(Option::is_some)
     }
 
     /// Waits until the thread has ended: without it nothing is owned any more.

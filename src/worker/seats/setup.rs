@@ -1,10 +1,12 @@
 //! What the thread of seats is started with, and what it is told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::fleet::Times;
+use tokio::sync::watch;
+
+use crate::fleet::{Fitness, Times};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::stream::Broker;
@@ -12,10 +14,45 @@ use crate::stream::Broker;
 /// What the driver is told.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Nothing of the stream with this number is in flight any more; whether the broker knows of every end.
-    Settled(usize, bool),
+    /// Nothing of a stream is in flight any more, as its [`Hold`] says.
+    Settled,
     /// Whatever is in flight, every stream is left to others now.
     Leave,
+}
+
+/// What the intake has of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Hold {
+    is_busy: AtomicBool,
+    is_untold: AtomicBool,
+}
+
+impl Hold {
+    /// The intake begins to read it.
+    pub fn begin(&self) {
+        self.is_busy.store(true, Ordering::SeqCst);
+    }
+
+    /// Nothing of it is in flight any more; whether the broker knows of every end.
+    pub fn settled(&self, is_told: bool) {
+        self.is_untold.fetch_or(!is_told, Ordering::SeqCst);
+        self.is_busy.store(false, Ordering::SeqCst);
+    }
+
+    /// Something of it may be in flight.
+    pub fn is_busy(&self) -> bool {
+        self.is_busy.load(Ordering::SeqCst)
+    }
+
+    /// Whether the broker knows of every end since the stream was taken.
+    pub fn is_told(&self) -> bool {
+        !self.is_untold.load(Ordering::SeqCst)
+    }
+
+    /// The stream has been taken.
+    pub fn begin_anew(&self) {
+        self.is_untold.store(false, Ordering::SeqCst);
+    }
 }
 
 /// When the dispatcher last turned.
@@ -58,6 +95,8 @@ pub struct Setup {
     pub succeed: Box<dyn Fn(&str) + Send>,
     /// Is told who owns the streams.
     pub metrics: Arc<Metrics>,
+    /// Whether this process reaches what the work needs; changes with every probe.
+    pub fitness: watch::Receiver<Fitness>,
     /// Whether the domain's code is at work, and the dispatcher may wait for it.
     pub decides: Box<dyn Fn() -> bool + Send>,
 }

@@ -288,7 +288,7 @@ async fn goes_on(site: &mut Site) {
 }
 
 /// Daemons of this case reach the lock nodes through proxies.
-async fn behind_proxies(site: &mut Site) {
+pub async fn behind_proxies(site: &mut Site) {
     for node in &site.servers.lock_nodes {
         let target = SocketAddr::from(([127, 0, 0, 1], node.port()));
         site.to_nodes.push(Proxy::start(target).await.expect("a proxy"));

@@ -36,7 +36,7 @@ pub struct Case {
 }
 
 fn case(number: u32, name: &'static str, run: Run) -> Case {
-    let is_fast = [1, 2, 6, 13, 18, 22, 25, 28, 34, 44, 67].contains(&number);
+    let is_fast = [1, 2, 6, 13, 18, 22, 25, 28, 34, 44, 63, 67].contains(&number);
     Case { number, name, is_fast, subject: Subject::Case(run) }
 }
 
@@ -57,6 +57,10 @@ fn of_fleets() -> Vec<Case> {
     vec![
         case(60, "owner killed, 20 times", |site| Box::pin(fleet::owner_killed(site))),
         case(61, "owner frozen for 5 s, then continued", |site| Box::pin(fleet::owner_frozen(site))),
+        case(62, "owner frozen in a transaction", |site| Box::pin(fleet::cut_off::within_a_transaction(site))),
+        case(63, "owner cut off from the database", |site| Box::pin(fleet::cut_off::from_database(site))),
+        case(64, "owner cut off from the broker", |site| Box::pin(fleet::cut_off::from_broker(site))),
+        case(65, "owner cut off from two lock nodes", |site| Box::pin(fleet::cut_off::from_quorum(site))),
         case(66, "two daemons that both believe to own", |site| Box::pin(fleet::both_believe(site))),
         case(67, "lease deleted, overwritten", |site| Box::pin(fleet::lease_overwritten(site))),
         match locks::fake_time() {

@@ -51,6 +51,15 @@ impl Site {
         holder
     }
 
+    /// Keeps every daemon from appending to the log until it is dropped or rolled back.
+    pub async fn hold_end_of_log(&self) -> MySqlConnection {
+        let mut holder = self.root().await;
+        let take = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION; \
+            SELECT position FROM events ORDER BY position DESC LIMIT 1 FOR UPDATE";
+        sqlx::raw_sql(take).fetch_all(&mut holder).await.expect("the end of the log is held");
+        holder
+    }
+
     /// Waits until a batch stands behind a row that somebody else holds.
     pub async fn batch_waits(&self) {
         // The table of transactions shows an old state to whoever looks more often than ten times a second.

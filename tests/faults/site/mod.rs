@@ -275,8 +275,8 @@ impl Site {
         text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
     }
 
-    pub fn last_words(&self) -> String {
-        self.daemons.iter().map(|daemon| daemon.process.last_words()).collect::<Vec<_>>().join("\n--\n")
+    pub fn last_lines(&self) -> String {
+        self.daemons.iter().map(|daemon| daemon.process.last_lines()).collect::<Vec<_>>().join("\n--\n")
     }
 
     /// Ends the case, whatever became of it, and gives the servers back in order.

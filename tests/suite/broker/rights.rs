@@ -32,7 +32,9 @@ const COMMANDS: &[&str] = &[
     "evalsha",
     "exists",
     "get",
+    "hdel",
     "hget",
+    "hgetall",
     "hincrby",
     "hmget",
     "hset",
@@ -79,7 +81,7 @@ fn commands_but(left_out: &str) -> Vec<String> {
 }
 
 fn keys_but(stream: &str, left_out: &str) -> Vec<String> {
-    let sides = ["", ":dead", ":scheduled", ":finished", ":lineage", ":owner", ":retention"]
+    let sides = ["", ":dead", ":scheduled", ":finished", ":lineage", ":owner", ":fleet", ":paused", ":retention"]
         .map(|side| format!("{stream}{side}"));
     let keys = sides.into_iter().chain(["reply:*".to_owned()]);
     keys.filter(|key| key != left_out).map(|key| format!("~{key}")).collect()
@@ -103,7 +105,9 @@ async fn a_right_that_is_missing_for_one_command_or_one_key_is_exit_77_and_named
         assert!(output.contains(&format!("{name} on ")) || output.contains(&format!("{name}:")), "{command}: {output}");
         assert!(!output.contains("canary"), "a password is in the output: {output}");
     }
-    for key in ["", ":dead", ":scheduled", ":finished", ":owner", ":retention"].map(|side| format!("{stream}{side}")) {
+    for key in ["", ":dead", ":scheduled", ":finished", ":owner", ":fleet", ":paused", ":retention"]
+        .map(|side| format!("{stream}{side}"))
+    {
         let rights = [commands_but(""), keys_but(&stream, &key)].concat();
         environment.insert("LOCKKEEPER_STREAM_URL".into(), account(&broker, "fewer", &rights).await);
         both_refuse(&environment, 77, &[&format!(" on {key}:")]).await;

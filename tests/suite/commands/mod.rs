@@ -6,4 +6,5 @@ mod output;
 mod prune;
 mod scheduled;
 mod schema;
+mod streams;
 mod top;

@@ -62,7 +62,11 @@ async fn commands() -> Vec<String> {
 fn arguments(command: &str, listen: &str, pen: &str, time: usize) -> Option<String> {
     let more = match command {
         "run" | "dev" => return None,
-        "migrate" | "check" | "audit" | "schema" | "dead-letters list" | "scheduled list" => String::new(),
+        "migrate" | "check" | "audit" | "schema" | "dead-letters list" | "scheduled list" | "streams list" => {
+            String::new()
+        }
+        "streams pause" => "--all --reason late --until 1h".to_owned(),
+        "streams resume" => "--all".to_owned(),
         "enqueue" => format!(r#"item.restock {pen} --data {{"quantity":1}}"#),
         "job" => "registered".to_owned(),
         "events" => format!("item/{pen}"),

@@ -197,7 +197,7 @@ fn each_alert_has_a_section_in_the_runbook_and_each_section_an_alert() {
         let link = format!("runbook_url: docs/runbook.md#{}\n", alert.to_lowercase());
         assert_eq!(rules.matches(&link).count(), 1, "{alert}: {link}");
         let tested = text("grafana/alerts/lockkeeper_test.yml").matches(&format!("alertname: {alert}\n")).count();
-        assert_eq!(tested, 2, "{alert} is tested before its time and at its time");
+        assert!(tested >= 2, "{alert} is tested before its time and at its time");
     }
     for severity in rules.lines().filter_map(|line| line.trim().strip_prefix("severity: ")) {
         assert!(["critical", "warning", "info"].contains(&severity), "{severity}");

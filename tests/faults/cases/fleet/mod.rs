@@ -1,5 +1,7 @@
 //! Faults of a fleet: its owner is killed, frozen, cut off, restarted, or one of several that believe to own the stream.
 
+pub mod cut_off;
+
 use std::time::{Duration, Instant};
 
 use sqlx::Row;
@@ -158,7 +160,7 @@ pub async fn rolling_restarts(site: &mut Site) {
         let since = now(site).await;
         // The youngest last, so that the stream is handed over as often as can be.
         let mut leaving = site.daemons.remove(0);
-        assert_eq!(leaving.terminate().await, Some(0), "restart {restart}: {}", leaving.process.last_words());
+        assert_eq!(leaving.terminate().await, Some(0), "restart {restart}: {}", leaving.process.last_lines());
         site.progress().await;
         let pause = longest_pause(site, since).await;
         site.paused(pause, HANDED_OVER, &format!("restart {restart}"));
@@ -185,7 +187,7 @@ pub async fn more_and_fewer(site: &mut Site) {
         }
         while site.daemons.len() > wanted {
             let mut leaving = site.daemons.remove(0);
-            assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_words());
+            assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_lines());
             site.progress().await;
         }
     }

@@ -1,0 +1,52 @@
+//! What a daemon asks about its fleet with every probe: who else could do the work, and what is paused.
+
+use std::time::Instant;
+
+use super::driver::Driver;
+use crate::stream::Pause;
+
+impl Driver {
+    /// Asks, and writes itself down as one that could do the work.
+    pub async fn ask_fleet(&mut self) {
+        let fitness = *self.setup.fitness.borrow_and_update();
+        let (first, id, host) = (self.streams[0].clone(), self.setup.id.clone(), self.setup.host.clone());
+        let is_fit = self.runs() && fitness.has_reached();
+        let asked = Instant::now();
+        let names = self.streams.clone();
+        let answer = self.ask(async |line| {
+            let members = line.enlist(&first, (&id, &host), is_fit).await?;
+            Ok((members, line.pauses(&names).await?))
+        });
+        let Some((members, pauses)) = answer.await else { return };
+        self.setup.metrics.members(members.len());
+        let peers = members.iter().filter(|member| member.id != id);
+        self.fleet.peer = peers.map(|peer| peer.age).min().and_then(|age| asked.checked_sub(age));
+        self.tell_of_pauses(&pauses);
+        self.fleet.pauses = pauses;
+        if fitness.yields_to(self.fleet.peer) {
+            for seat in self.seats.iter_mut().filter(|seat| seat.held().is_some()) {
+                tracing::warn!("a peer reaches the database and a quorum of lock nodes, and this daemon does not");
+                seat.leave();
+            }
+        }
+    }
+
+    fn tell_of_pauses(&self, pauses: &[Option<Pause>]) {
+        for ((stream, was), is) in self.streams.iter().zip(&self.fleet.pauses).zip(pauses) {
+            self.setup.metrics.paused(stream, is.is_some());
+            match (was, is) {
+                (None, Some(Pause { reason, actor, .. })) => {
+                    tracing::warn!(queue = %stream, reason, actor, "the stream is paused: its jobs are not started");
+                }
+                (Some(_), None) => tracing::info!(queue = %stream, "the stream is not paused any more"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Strikes this daemon from the fleet.
+    pub async fn dismiss(&mut self) {
+        let (first, id) = (self.streams[0].clone(), self.setup.id.clone());
+        let _ = self.ask(async |line| line.dismiss(&first, &id).await).await;
+    }
+}
