@@ -255,6 +255,11 @@ QUEUE = [
     graph("Daemons that could work", "short", "Those that reach the database and a quorum of lock nodes. 1: a crash stops the work "
           "until something starts it again.",
           [(f"max({pick('lockkeeper_fleet_members')})", "daemons")], w=3),
+    graph("Jobs of unknown type", "cps", "Jobs whose type or version the owner does not know. They wait for a daemon that does, and with "
+          "them the jobs of their key.",
+          [(rate("lockkeeper_jobs_unknown_total", by=("queue",)), "{{queue}}")], w=3),
+    graph("Unknown types wait", "bool_yes_no", "Whether some wait now: start the newer program, or mend the producer.",
+          [(most("lockkeeper_stream_unknown_types", by=("queue",)), "{{queue}}")], w=3),
     graph("Entry size", "bytes", "Size of a job's entry. Large ones fill the hand by weight, so fewer are read at a time.",
           [(quantile("0.5", "lockkeeper_job_payload_bytes"), "p50"),
            (quantile("0.99", "lockkeeper_job_payload_bytes"), "p99")], w=5),

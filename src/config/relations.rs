@@ -10,6 +10,7 @@ use super::url;
 /// Reports every relation that does not hold.
 pub(super) fn check(config: &Config, layers: &mut Layers) {
     check_lock(config, layers);
+    check_first(config, layers);
     check_capacity(config, layers);
     check_signs_of_life(config, layers);
     check_retention(config, layers);
@@ -50,6 +51,24 @@ fn repeated_nodes(nodes: &[Secret]) -> Vec<String> {
         }
     }
     problems
+}
+
+fn check_first(config: &Config, layers: &mut Layers) {
+    let stream = &config.stream;
+    if stream.first.is_empty() {
+        return;
+    }
+    let unknown = stream.first.iter().position(|name| !stream.names.contains(name));
+    let waits = stream.names.iter().any(|name| !stream.first.contains(name));
+    let problem = match unknown {
+        Some(index) => Some(format!("stream {}: must be one of stream.names", index + 1)),
+        None => (!waits).then(|| "leaves none that would wait".to_owned()),
+    };
+    layers.relate(&["stream.first", "stream.names"], problem);
+    let needed = 2 * stream.names.len();
+    let small = ((stream.prefetch as usize) < needed)
+        .then(|| format!("must be at least {needed}, twice the number of streams, when stream.first is set"));
+    layers.relate(&["stream.prefetch", "stream.names"], small);
 }
 
 fn check_capacity(config: &Config, layers: &mut Layers) {

@@ -54,6 +54,7 @@ fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section>
             vec![
                 ("url", Value::from(secret(&stream.url))),
                 ("names", Value::from(stream.names.clone())),
+                ("first", Value::from(stream.first.clone())),
                 ("group", text(&stream.group)),
                 ("block_ms", millis(stream.block)),
                 ("read_count", Value::from(stream.read_count)),
@@ -62,6 +63,7 @@ fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section>
                 ("heartbeat_ms", millis(stream.heartbeat)),
                 ("claim_after_ms", millis(stream.claim_after)),
                 ("max_deliveries", Value::from(stream.max_deliveries)),
+                ("unknown_types_wait_ms", millis(stream.unknown_types_wait)),
                 ("max_data_bytes", Value::from(stream.max_data_bytes)),
                 ("reply_length", Value::from(stream.reply_length)),
             ],

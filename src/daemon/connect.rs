@@ -19,6 +19,7 @@ use crate::metrics::{Known, Metrics};
 use crate::projection::Projection;
 use crate::spans::Spans;
 use crate::store::{Conflict, Migration, Outage, Repeat};
+use crate::stream::Skills;
 use crate::worker::{Prefetch, Seats, Setup};
 
 /// What a domain brings besides its rules.
@@ -87,6 +88,7 @@ pub(super) async fn connect_all<D: Domain>(
     let fitness = watch::Sender::new(Fitness::default());
     let seats = Seats::start(Setup {
         fitness: fitness.subscribe(),
+        skills: Skills::new(D::JOBS, D::JOB_VERSION),
         broker: engine.broker.clone(),
         times: Times { lease: config.fleet.lease, look: config.fleet.look },
         lifecycle: lifecycle.clone(),

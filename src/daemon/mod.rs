@@ -156,6 +156,7 @@ impl<D: Domain> Daemon<D> {
             incidents,
             seats: seats.clone(),
             read_count,
+            first: config.stream.first.clone(),
         };
         if config.retention.is_on() {
             let (store, broker, metrics) = (engine.store.clone(), broker.clone(), metrics.clone());
@@ -223,6 +224,7 @@ fn settings(config: &Config) -> worker::Settings {
         max_data_bytes: config.stream.max_data_bytes as usize,
         terms: Terms { retry_delay: config.lock.retry_delay, retry_count: config.lock.retry_count },
         max_deliveries: u64::from(config.stream.max_deliveries),
+        unknown_wait: config.stream.unknown_types_wait,
     }
 }
 

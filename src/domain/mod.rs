@@ -145,6 +145,10 @@ pub trait Domain: Send + Sync + 'static {
     /// events instead: it is due whenever the same events add up to another state, or the same state is written in another way.
     const STATE_SCHEMA: u16 = 1;
 
+    /// The newest version of jobs' data (field `v`) that [`command`](Self::command) reads. A job with a newer one is left to a daemon of
+    /// a newer program, if there is one.
+    const JOB_VERSION: u16 = 1;
+
     /// Every aggregate type.
     const AGGREGATES: &'static [&'static str];
     /// Every job type.

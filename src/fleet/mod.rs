@@ -90,6 +90,8 @@ pub struct Lease {
     pub beats: u64,
     /// Whether the last owner left nothing behind that it may have begun.
     pub is_clean: bool,
+    /// What a job needs of its next owner, which the last one did not know; empty when there is none.
+    pub wants: String,
 }
 
 /// A stream that was taken.

@@ -11,7 +11,7 @@ mod spell;
 
 use std::sync::Arc;
 
-use crate::domain::{AggregateId, Domain, MAX_ID_BYTES, Malformed};
+use crate::domain::{AggregateId, Domain, MAX_ID_BYTES, Malformed, Targets};
 
 pub use dead::{Dead, DeadCode, REASON_BYTES};
 pub use id::{EntryId, Fingerprint, JobId, Lineage, NotAnEntryId};
@@ -114,6 +114,34 @@ pub struct Job<D: Domain> {
     pub counted: bool,
     /// What to do, or why it cannot be done.
     pub work: Result<D::Command, Dead>,
+    /// What another version of this program may know, when this one does not.
+    pub unknown: Option<Unknown>,
+}
+
+/// A job type, or a version of one, that this program does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// The type.
+    pub job_type: String,
+    /// The schema version of its data.
+    pub version: u16,
+    /// The id of the aggregate that the job is about, whatever its type.
+    pub key: String,
+}
+
+impl<D: Domain> Job<D> {
+    /// What it touches, as far as that can be told without a state.
+    pub fn targets(&self) -> Targets {
+        let of_key = |unknown: &Unknown| {
+            let key: Arc<str> = unknown.key.as_str().into();
+            D::AGGREGATES.iter().map(|kind| AggregateId::new(kind, key.clone())).collect()
+        };
+        match &self.work {
+            Ok(command) => D::targets(command),
+            // Of which type it is, nobody here knows.
+            Err(_) => Targets::Known(self.unknown.as_ref().map(of_key).unwrap_or_default()),
+        }
+    }
 }
 
 fn given_id(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Option<&str>, Malformed> {
@@ -153,9 +181,39 @@ pub fn decode<D: Domain>(entry: &Entry, max_data_bytes: usize) -> Job<D> {
         deliveries: entry.deliveries,
         counted: entry.deliveries.is_none(),
         work: Err(Dead::new(DeadCode::Malformed, "")),
+        unknown: None,
     };
     job.work = given_id.map_err(Dead::from).and_then(|()| fill::<D>(&mut job, &fields, max_data_bytes));
+    if matches!(&job.work, Err(dead) if dead.code == DeadCode::UnknownType) {
+        job.unknown = unknown(&fields);
+    }
     job
+}
+
+/// What another version may know; nothing when the entry is malformed besides.
+fn unknown(fields: &Fields<'_>) -> Option<Unknown> {
+    let job_type = fields.text("type", MAX_ID_BYTES).ok()??.to_owned();
+    // A list of types is text, in which these tell one from the next.
+    if job_type.chars().any(|letter| letter.is_control() || letter.is_whitespace() || [',', '@'].contains(&letter)) {
+        return None;
+    }
+    let key = key(fields).ok()?.to_owned();
+    Some(Unknown { job_type, version: version(fields).ok()?, key })
+}
+
+fn key<'a>(fields: &Fields<'a>) -> Result<&'a str, Malformed> {
+    let key = text_of("key", fields.required("key")?, MAX_ID_BYTES)?;
+    if key.is_empty() || key.chars().any(char::is_control) {
+        return Err(Malformed::new("key", "must be 1 to 128 bytes of text without control characters"));
+    }
+    Ok(key)
+}
+
+fn version(fields: &Fields<'_>) -> Result<u16, Malformed> {
+    match fields.number("v")? {
+        None => Ok(1),
+        Some(v) => u16::try_from(v).ok().filter(|v| *v > 0).ok_or(Malformed::new("v", "must be from 1 to 65535")),
+    }
 }
 
 fn fill<D: Domain>(job: &mut Job<D>, fields: &Fields<'_>, max_data_bytes: usize) -> Result<D::Command, Dead> {
@@ -163,10 +221,7 @@ fn fill<D: Domain>(job: &mut Job<D>, fields: &Fields<'_>, max_data_bytes: usize)
     let job_type = job.job_type.ok_or_else(|| {
         Dead::new(DeadCode::UnknownType, format!("type `{}` is not a job type of this daemon", excerpt(given_type)))
     })?;
-    let key = text_of("key", fields.required("key")?, MAX_ID_BYTES)?;
-    if key.is_empty() || key.chars().any(char::is_control) {
-        return Err(Malformed::new("key", "must be 1 to 128 bytes of text without control characters").into());
-    }
+    let key = key(fields)?;
     job.subject = D::subject(job_type).map(|kind| AggregateId::new(kind, key));
     fields.reply()?;
     job.expect = fields.number("expect")?;
@@ -179,10 +234,11 @@ fn fill<D: Domain>(job: &mut Job<D>, fields: &Fields<'_>, max_data_bytes: usize)
         // Tracing is nobody's business but the tracer's: what cannot be one is left out, and the job runs.
         traceparent: fields.text("traceparent", MAX_ID_BYTES).ok().flatten().map(str::to_owned),
     };
-    let schema_version = match fields.number("v")? {
-        None => 1,
-        Some(v) => u16::try_from(v).ok().filter(|v| *v > 0).ok_or(Malformed::new("v", "must be from 1 to 65535"))?,
-    };
+    let schema_version = version(fields)?;
+    if schema_version > D::JOB_VERSION {
+        let detail = format!("v is {schema_version}, and this daemon reads `{job_type}` up to {}", D::JOB_VERSION);
+        return Err(Dead::new(DeadCode::UnknownType, detail));
+    }
     let data = fields.required("data")?;
     if data.len() > max_data_bytes {
         let detail = format!("data has {} bytes, more than the limit of {max_data_bytes}", data.len());

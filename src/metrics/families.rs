@@ -110,6 +110,10 @@ families! {
         "Times this daemon left the stream to others, and why.";
     FLEET_MEMBERS = Gauge, Count, "lockkeeper_fleet_members", [],
         "Daemons that could do the work: they have reached the database and a quorum of lock nodes within five seconds.";
+    UNKNOWN_TYPES = Gauge, Flag, "lockkeeper_stream_unknown_types", ["queue"],
+        "1 on an owner while jobs of the stream wait for a daemon that knows their type or version.";
+    JOBS_UNKNOWN = Counter, Count, "lockkeeper_jobs_unknown_total", ["queue"],
+        "Jobs that waited for a daemon that knows their type or version.";
     STREAM_PAUSED = Gauge, Flag, "lockkeeper_stream_paused", ["queue"],
         "1 while somebody keeps the stream's jobs from being started (`lockkeeper streams pause`).";
     FLEET_LOST = Counter, Count, "lockkeeper_fleet_lost_total", ["queue"],

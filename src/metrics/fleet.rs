@@ -33,10 +33,12 @@ pub enum Released {
     Quiet,
     /// It reaches less than a peer.
     Unfit,
+    /// A peer knows a job that it does not.
+    Unknown,
 }
 
 impl Released {
-    const ALL: [Self; 3] = [Self::Drain, Self::Quiet, Self::Unfit];
+    const ALL: [Self; 4] = [Self::Drain, Self::Quiet, Self::Unfit, Self::Unknown];
 
     /// Its label.
     pub fn as_str(self) -> &'static str {
@@ -44,6 +46,7 @@ impl Released {
             Self::Drain => "drain",
             Self::Quiet => "quiet",
             Self::Unfit => "unfit",
+            Self::Unknown => "unknown_type",
         }
     }
 }
@@ -53,7 +56,7 @@ impl Metrics {
     pub(super) fn start_owner(&self, queue: &str) {
         TakenFrom::ALL.iter().for_each(|from| self.add(&FLEET_TAKES, [("queue", queue), ("from", from.as_str())], 0));
         Released::ALL.iter().for_each(|why| self.add(&FLEET_RELEASES, [("queue", queue), ("reason", why.as_str())], 0));
-        self.add(&FLEET_LOST, [("queue", queue)], 0);
+        [&FLEET_LOST, &JOBS_UNKNOWN].iter().for_each(|family| self.add(family, [("queue", queue)], 0));
     }
 
     /// Whether this process owns the stream, how often it was taken, and for how long its owner has given no sign of life.
@@ -76,6 +79,16 @@ impl Metrics {
     /// How many daemons of the fleet could do the work.
     pub fn members(&self, count: usize) {
         self.set(&FLEET_MEMBERS, [], count as f64);
+    }
+
+    /// Whether jobs of the stream wait for a daemon that knows them.
+    pub fn unknown_types(&self, queue: &str, is_so: bool) {
+        self.set(&UNKNOWN_TYPES, [("queue", queue)], flag(is_so));
+    }
+
+    /// A job waits for a daemon that knows it.
+    pub fn job_unknown(&self, queue: &str) {
+        self.add(&JOBS_UNKNOWN, [("queue", queue)], 1);
     }
 
     /// Whether the stream is paused.

@@ -22,29 +22,30 @@ pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
         r"
         local was = redis.call('HMGET', KEYS[1], 'id', 'beats')
         if (was[1] or '') ~= ARGV[1] or (was[2] or '') ~= ARGV[2] then return 0 end
-        redis.call('HSET', KEYS[1], 'id', ARGV[3], 'host', ARGV[4], 'state', 'owning', 'clean', 0)
+        redis.call('HSET', KEYS[1], 'id', ARGV[3], 'host', ARGV[4], 'state', 'owning', 'clean', 0, 'wants', '')
         redis.call('HINCRBY', KEYS[1], 'beats', 1)
         return redis.call('HINCRBY', KEYS[1], 'epoch', 1)",
     )
 });
 
 /// Says that the owner is there, unless somebody else has taken the stream. A lease that is gone is made again: nobody has taken the
-/// stream since. Nobody's name is empty. Returns the beats, or 0. KEYS: owner. ARGV: id, host, epoch, state, and 1 when nothing is left behind.
+/// stream since. Nobody's name is empty. Returns the beats, or 0. KEYS: owner. ARGV: id, host, epoch, state, 1 when nothing is left behind, and what a job needs of the next
+/// owner.
 pub(super) static BEAT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local id = redis.call('HGET', KEYS[1], 'id')
         if ARGV[1] == '' or (id and id ~= ARGV[1]) then return 0 end
         if not id then redis.call('HSET', KEYS[1], 'id', ARGV[1], 'host', ARGV[2], 'epoch', ARGV[3]) end
-        redis.call('HSET', KEYS[1], 'state', ARGV[4], 'clean', ARGV[5])
+        redis.call('HSET', KEYS[1], 'state', ARGV[4], 'clean', ARGV[5], 'wants', ARGV[6])
         return redis.call('HINCRBY', KEYS[1], 'beats', 1)",
     )
 });
 
 /// The fields of a lease that are read, in the order of [`Row`].
-const FIELDS: [&str; 6] = ["id", "host", "state", "epoch", "beats", "clean"];
+const FIELDS: [&str; 7] = ["id", "host", "state", "epoch", "beats", "clean", "wants"];
 
-type Row = (Option<String>, Option<String>, Option<String>, Option<u64>, Option<u64>, Option<u8>);
+type Row = (Option<String>, Option<String>, Option<String>, Option<u64>, Option<u64>, Option<u8>, Option<String>);
 
 /// How a process is known to the others.
 #[derive(Clone, Copy, Debug)]
@@ -128,9 +129,10 @@ impl LeaseLine {
         name: Name<'_>,
         epoch: u64,
         (tenancy, is_clean): (Tenancy, bool),
+        wants: &str,
     ) -> Result<bool, BrokerError> {
         let mut call = BEAT.key(owner(stream));
-        call.arg(name.id).arg(name.host).arg(epoch).arg(tenancy.as_str()).arg(u8::from(is_clean));
+        call.arg(name.id).arg(name.host).arg(epoch).arg(tenancy.as_str()).arg(u8::from(is_clean)).arg(wants);
         Ok(call.invoke_async::<u64>(&mut self.connection).await? > 0)
     }
 }
@@ -142,7 +144,7 @@ async fn read(streams: &[String], connection: &mut impl redis::aio::ConnectionLi
     }
     let rows: Vec<RedisResult<Value>> = pipeline.ignore_errors().query_async(connection).await?;
     let lease = |row: RedisResult<Value>| -> Result<Lease, BrokerError> {
-        let (id, host, state, epoch, beats, clean): Row =
+        let (id, host, state, epoch, beats, clean, wants): Row =
             redis::from_redis_value(row?).map_err(redis::RedisError::from)?;
         Ok(Lease {
             id: id.unwrap_or_default(),
@@ -151,6 +153,7 @@ async fn read(streams: &[String], connection: &mut impl redis::aio::ConnectionLi
             epoch: epoch.unwrap_or_default(),
             beats: beats.unwrap_or_default(),
             is_clean: clean == Some(1),
+            wants: wants.unwrap_or_default(),
         })
     };
     rows.into_iter().map(lease).collect()

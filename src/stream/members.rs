@@ -2,6 +2,7 @@
 //!
 //! It is a courtesy: for whoever cannot do it any more, for people, and for nothing that has to be right.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -36,6 +37,39 @@ pub(super) static ENLIST: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Which jobs a daemon knows: each type, with the newest version of its data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skills(BTreeSet<String>, u16);
+
+/// What a job of this type with data of this version needs of a daemon, as others are told.
+pub fn skill(job_type: &str, version: u16) -> String {
+    format!("{job_type}@{version}")
+}
+
+impl Skills {
+    /// These types, with data of up to this version.
+    pub fn new(job_types: &[&str], version: u16) -> Self {
+        Self(job_types.iter().map(|job_type| (*job_type).to_owned()).collect(), version)
+    }
+
+    /// Whether a job that needs this [`skill`] can be run.
+    pub fn have(&self, skill: &str) -> bool {
+        let Some((job_type, version)) = skill.rsplit_once('@') else { return false };
+        self.0.contains(job_type) && version.parse().is_ok_and(|version: u16| version <= self.1)
+    }
+
+    fn parse(text: &str) -> Self {
+        let (version, types) = text.split_once(' ').unwrap_or((text, ""));
+        Self(types.split(',').map(str::to_owned).collect(), version.parse().unwrap_or_default())
+    }
+}
+
+impl std::fmt::Display for Skills {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.1, self.0.iter().map(String::as_str).collect::<Vec<_>>().join(","))
+    }
+}
+
 /// A daemon that could do the work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -43,22 +77,28 @@ pub struct Member {
     pub id: String,
     /// Machine and process, for people.
     pub host: String,
+    /// What it knows.
+    pub skills: Skills,
     /// How long ago it has shown that it could.
     pub age: Duration,
 }
 
 impl LeaseLine {
-    /// Writes this daemon down as one of the fleet if it `is_fit`, and lists all that are.
+    /// Writes this daemon down as one of the fleet, with what `it` is and knows, if it could do the work; and lists all that could.
     pub async fn enlist(
         &mut self,
         first: &str,
-        (id, host): (&str, &str),
-        is_fit: bool,
+        id: &str,
+        it: Option<&(String, Skills)>,
     ) -> Result<Vec<Member>, BrokerError> {
         let mut call = ENLIST.key(fleet(first));
-        call.arg(id).arg(if is_fit { host } else { "" }).arg(LIFETIME.as_millis() as u64);
+        let text = it.map(|(host, skills)| format!("{host} {skills}")).unwrap_or_default();
+        call.arg(id).arg(text).arg(LIFETIME.as_millis() as u64);
         let members: Vec<(String, u64, String)> = call.invoke_async(&mut self.connection).await?;
-        let member = |(id, age, host)| Member { id, host, age: Duration::from_millis(age) };
+        let member = |(id, age, text): (String, u64, String)| {
+            let (host, skills) = text.split_once(' ').unwrap_or((&text, ""));
+            Member { id, host: host.to_owned(), skills: Skills::parse(skills), age: Duration::from_millis(age) }
+        };
         Ok(members.into_iter().map(member).collect())
     }
 
@@ -67,5 +107,25 @@ impl LeaseLine {
         let mut call = redis::cmd("HDEL");
         call.arg(fleet(first)).arg(id);
         Ok(call.query_async(&mut self.connection).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skills_are_told_and_understood() {
+        let skills = Skills::new(&["item.restock", "order.place"], 2);
+        assert_eq!(Skills::parse(&skills.to_string()), skills);
+        for (job_type, version, has) in
+            [("item.restock", 1, true), ("item.restock", 2, true), ("item.restock", 3, false), ("item.paint", 1, false)]
+        {
+            assert_eq!(skills.have(&skill(job_type, version)), has, "{job_type} {version}");
+        }
+        for foreign in ["", "item.restock", "@", "item.restock@x"] {
+            assert!(!skills.have(foreign), "{foreign}");
+        }
+        assert!(!Skills::parse("").have("item.restock@1"), "what an earlier version wrote");
     }
 }

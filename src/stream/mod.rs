@@ -36,7 +36,7 @@ pub use group::read::{Read, Reader, streams as entries_of};
 pub use keys::{dead_letters, finished, owner, scheduled};
 pub use lease::{LeaseLine, Name};
 pub use letters::{Letter, Letters, Selection};
-pub use members::Member;
+pub use members::{Member, Skills, skill};
 pub use pause::Pause;
 pub use probe::{Finding, Lack};
 pub use replies::Swept;

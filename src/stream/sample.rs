@@ -45,6 +45,16 @@ fn known<T: FromRedisValue>(answer: Option<RedisResult<Value>>) -> Result<Option
 }
 
 impl Broker {
+    /// Whether none of these streams has an entry.
+    pub async fn are_empty(&self, streams: &[String]) -> Result<bool, BrokerError> {
+        let mut pipeline = redis::pipe();
+        streams.iter().for_each(|stream| {
+            pipeline.cmd("XLEN").arg(stream);
+        });
+        let lengths: Vec<u64> = pipeline.query_async(&mut self.connection()).await?;
+        Ok(lengths.iter().all(|length| *length == 0))
+    }
+
     /// How many entries of `stream` have been trimmed or deleted unrun since anyone asked before. Each is told once.
     pub async fn lost(&self, stream: &str) -> Result<u64, BrokerError> {
         let mut call = LOST.key(stream);

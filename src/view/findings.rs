@@ -175,6 +175,12 @@ impl Found {
             let text = format!("{name} is paused: `lockkeeper streams list` says by whom and why");
             self.add(Severity::Warning, text);
         }
+        if queue.has_unknown_types == Some(true) {
+            let text = format!(
+                "jobs of {name} are of a type or version that no daemon knows: start a newer program, or see the log"
+            );
+            self.add(Severity::Warning, text);
+        }
         match queue.owners.as_deref() {
             Some([]) if queue.length.is_some_and(|length| length > 0.0) => {
                 let text =

@@ -78,6 +78,8 @@ pub struct Queue {
     pub owners: Option<Vec<String>>,
     /// Whether somebody keeps its jobs from being started.
     pub is_paused: Option<bool>,
+    /// Whether jobs of it wait for a daemon that knows them.
+    pub has_unknown_types: Option<bool>,
 }
 
 /// The lock nodes. Rates are per second and count aggregates.

@@ -161,6 +161,7 @@ impl Fleet<'_> {
         Queue {
             owners: (!said.is_empty()).then_some(owners),
             is_paused: gauge("lockkeeper_stream_paused").map(|paused| paused > 0.0),
+            has_unknown_types: gauge("lockkeeper_stream_unknown_types").map(|waits| waits > 0.0),
             length: gauge("lockkeeper_queue_length"),
             lag: self.most(|daemon| daemon.gauge("lockkeeper_queue_lag", &labels).filter(|_| known(daemon))),
             pending: gauge("lockkeeper_queue_pending"),

@@ -43,6 +43,8 @@ pub struct Intake {
     pub incidents: Arc<Incidents>,
     /// The most entries of one read.
     pub read_count: usize,
+    /// The streams that have to be empty before others go on.
+    pub first: Vec<String>,
 }
 
 /// Time between two looks at the schedule.
@@ -84,8 +86,8 @@ impl Intake {
         }
     }
 
-    /// Takes in hand what is not there yet, and passes it on.
-    pub(super) fn accept(&self, read: Vec<Entry>, room: &mut Room) {
+    /// Takes in hand what is not there yet, and returns it.
+    pub(super) fn take(&self, read: Vec<Entry>, room: &mut Room) -> Vec<Entry> {
         let fresh: Vec<Entry> =
             read.into_iter().filter_map(|mut entry| self.prefetch.take(&mut entry, room).then_some(entry)).collect();
         let kind = |entry: &Entry| if entry.deliveries.is_some() { Source::Claimed } else { Source::New };
@@ -95,6 +97,13 @@ impl Intake {
         }
         if !fresh.is_empty() {
             self.metrics.read(fresh.len());
+        }
+        fresh
+    }
+
+    /// Passes entries in hand on.
+    pub(super) fn pass_on(&self, fresh: Vec<Entry>) {
+        if !fresh.is_empty() {
             // The receiver outlives this loop: it ends when every sender has gone.
             let _ = self.entries.send(Supply::Read(fresh));
         }

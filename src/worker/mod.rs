@@ -1,8 +1,6 @@
 //! The loops: taking jobs in, running batches of them, telling the broker.
 
-mod appetite;
-mod ebb;
-mod head;
+mod accept;
 mod intake;
 mod intake_status;
 mod linger;
@@ -26,11 +24,11 @@ pub use prefetch::{Prefetch, Room};
 pub use seats::{Seats, Setup};
 
 use crate::batch::{self, Ended, Engine, Prepared, PreparedBatch, PreparedSender, PutBackReason, Step};
-use crate::domain::{AggregateId, Domain, Targets};
-use crate::job::{self, Dead, DeadCode, Entry, Job};
+use crate::domain::{AggregateId, Domain};
+use crate::job::Job;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{DrainOutcome, InFlight};
-use crate::plan::{BatchId, Limits, Plan, Planned, Queued, Terms};
+use crate::plan::{BatchId, Limits, Plan, Planned, Terms};
 use crate::spans::Spans;
 
 /// What the dispatcher goes by.
@@ -46,6 +44,8 @@ pub struct Settings {
     pub terms: Terms,
     /// How often work on a job may be started before it is dead.
     pub max_deliveries: u64,
+    /// How long a job that only another version of this program may know waits for one.
+    pub unknown_wait: Duration,
 }
 
 /// How often the dispatcher says at least that it is at work.
@@ -197,23 +197,6 @@ impl<D: Domain> Dispatcher<D> {
         }
     }
 
-    fn accept(&mut self, read: Vec<Entry>) {
-        for entry in read {
-            let mut job = job::decode::<D>(&entry, self.settings.max_data_bytes);
-            let deliveries = entry.deliveries.unwrap_or(0);
-            if deliveries >= self.settings.max_deliveries && job.work.is_ok() {
-                let detail = format!("work on it was started {deliveries} times in a row and never came to an end");
-                job.work = Err(Dead::new(DeadCode::MaxDeliveries, detail));
-            }
-            // A job that is dead is not started.
-            job.counted |= job.work.is_err();
-            // From its second redelivery on it runs alone, so that the jobs beside it are not counted down with it.
-            let alone = deliveries >= 2 && job.work.is_ok();
-            let targets = targets(&job);
-            self.plan.push(Queued { alone, ..Queued::new(entry.turn(), job.id, targets, job.bytes, job) });
-        }
-    }
-
     /// Looks up the aggregates of jobs that depend on another aggregate's state: from the cache when it has that state,
     /// which is enough, since the set is checked again under the lock.
     fn start_resolving(&mut self) {
@@ -313,18 +296,11 @@ impl<D: Domain> Dispatcher<D> {
             queued.not_before = (!pause.is_zero()).then(|| now + pause);
             queued.tries += u32::from(why != PutBackReason::Behind);
             // What depends on a state is looked up again.
-            queued.targets = targets(&queued.job);
+            queued.targets = queued.job.targets();
         });
         if is_over {
             self.leave(|job| job.spell.is_over());
         }
-    }
-}
-
-fn targets<D: Domain>(job: &Job<D>) -> Targets {
-    match &job.work {
-        Ok(command) => D::targets(command),
-        Err(_) => Targets::Known(Vec::new()),
     }
 }
 

@@ -2,10 +2,12 @@
 //
 //   npm ci && REDIS_URL=redis://localhost:6379 node order.js ITEM_ID
 
+import { crc32 } from "node:zlib"; // Node 20.15 and newer
+
 import Redis from "ioredis";
 import { v7 as uuidv7 } from "uuid";
 
-const STREAM = process.env.JOBS_STREAM || "jobs";
+const STREAMS = (process.env.JOBS_STREAM || "jobs").split(",");
 const LIMIT_MS = 30_000;
 
 const item = process.argv[2];
@@ -13,6 +15,10 @@ if (!item) {
   console.error("usage: node order.js ITEM_ID");
   process.exit(1);
 }
+
+// Of several streams: what belongs together goes into one, since there is an order within a stream only. Here that is an item with
+// its orders, so that all of their jobs go by the item, and not each by its key.
+const stream = STREAMS[crc32(item) % STREAMS.length];
 
 const redis = new Redis(process.env.REDIS_URL || "redis://localhost:6379");
 redis.on("error", (error) => console.error(`redis: ${error.message}`));
@@ -25,7 +31,7 @@ async function run(type, key, data) {
   // the stream twice: with the same id it is still one job. A program that must survive its own crash stores the id first.
   const id = uuidv7();
   // One XADD, without MAXLEN: that would throw away jobs which nobody has run.
-  await redis.xadd(STREAM, "*", "id", id, "type", type, "key", key, "data", JSON.stringify(data), "reply", replies);
+  await redis.xadd(stream, "*", "id", id, "type", type, "key", key, "data", JSON.stringify(data), "reply", replies);
   const outcome = await outcomeOf(id);
   console.log([type, outcome.outcome, outcome.reason].filter(Boolean).join(" "));
   if (outcome.outcome !== "applied") throw new Error(`${type} was not applied`);

@@ -9,12 +9,13 @@ import os
 import sys
 import time
 import uuid
+import zlib
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-STREAM = os.environ.get("JOBS_STREAM") or "jobs"
+STREAMS = (os.environ.get("JOBS_STREAM") or "jobs").split(",")
 LIMIT_S = 30
 new_id = getattr(uuid, "uuid7", uuid.uuid4)  # UUIDv7 from Python 3.14 on
 
@@ -33,7 +34,7 @@ def run(job_type: str, key: str, data: dict) -> None:
     # Chosen before the first XADD. A program that must survive its own crash stores the id first.
     job_id = str(new_id())
     # One XADD, without maxlen: that would throw away jobs which nobody has run.
-    broker.xadd(STREAM, {"id": job_id, "type": job_type, "key": key, "data": json.dumps(data), "reply": replies})
+    broker.xadd(stream, {"id": job_id, "type": job_type, "key": key, "data": json.dumps(data), "reply": replies})
     outcome = outcome_of(job_id)
     print(*filter(None, [job_type, outcome["outcome"], outcome["reason"]]))
     if outcome["outcome"] != "applied":
@@ -55,6 +56,9 @@ def outcome_of(job_id: str) -> dict:
 if len(sys.argv) != 2:
     sys.exit("usage: python order.py ITEM_ID")
 item = sys.argv[1]
+# Of several streams: what belongs together goes into one, since there is an order within a stream only. Here that is an item with its
+# orders, so that all of their jobs go by the item, and not each by its key.
+stream = STREAMS[zlib.crc32(item.encode()) % len(STREAMS)]
 pen = {"name": "Pen", "supply_price": "1.000", "vat": "0.100", "is_tax_free": False, "stock": 100, "member_id": 7}
 try:
     run("item.register", item, pen)

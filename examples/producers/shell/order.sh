@@ -4,10 +4,15 @@
 #   REDIS_URL=redis://localhost:6379 sh order.sh ITEM_ID
 set -eu
 
-stream=${JOBS_STREAM:-jobs}
 limit_s=30
 case ${1-} in '' | *[!A-Za-z0-9._-]*) echo 'usage: order.sh ITEM_ID (letters, digits and . _ - only)' >&2; exit 1 ;; esac
 item=$1
+
+# Of several streams: what belongs together goes into one, since there is an order within a stream only. Here that is an item with its
+# orders, so that all of their jobs go by the item, and not each by its key. gzip ends with the CRC-32 of zlib and a length.
+streams=${JOBS_STREAM:-jobs}
+crc=$(printf %s "$item" | gzip -c | tail -c 8 | od -An -N4 -tu1 | awk '{ print $1 + 256 * ($2 + 256 * ($3 + 256 * $4)) }')
+stream=$(printf %s "$streams" | tr , '\n' | awk -v crc="$crc" '{ name[NR] = $0 } END { print name[crc % NR + 1] }')
 
 # -e (redis-cli 7): an answer that is an error is a failure.
 broker() { redis-cli -e --no-auth-warning -u "${REDIS_URL:-redis://localhost:6379}" "$@"; }

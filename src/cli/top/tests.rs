@@ -28,6 +28,7 @@ lockkeeper_queue_length{queue="jobs"} 10
 lockkeeper_stream_owned{queue="jobs"} 1
 lockkeeper_stream_paused{queue="jobs"} 0
 lockkeeper_fleet_members 2
+lockkeeper_stream_unknown_types{queue="jobs"} 0
 lockkeeper_queue_lag{queue="jobs",group="lockkeeper"} 4
 lockkeeper_queue_lag_known{queue="jobs",group="lockkeeper"} 1
 lockkeeper_queue_pending{queue="jobs",group="lockkeeper"} 6
@@ -174,7 +175,8 @@ fn each_finding_says_what_is_wrong_and_what_to_do() {
     const LOST: &str = r#"lockkeeper_queue_entries_lost_total{queue="jobs"}"#;
     const ORPHANED: &str = r#"lockkeeper_queue_entries_orphaned_total{queue="jobs"}"#;
     const AGE_KNOWN: &str = r#"lockkeeper_queue_oldest_age_known{queue="jobs"}"#;
-    let cases: [(Changes<'_>, Severity, &str); 20] = [
+    let cases: [(Changes<'_>, Severity, &str); 21] = [
+        (&[(r#"lockkeeper_stream_unknown_types{queue="jobs"}"#, "1")], Warning, "jobs of jobs are of a type"),
         (&[(r#"lockkeeper_stream_paused{queue="jobs"}"#, "1")], Warning, "jobs is paused: `lockkeeper streams list`"),
         (&[("lockkeeper_fleet_members", "1")], Info, "no daemon stands by: a crash stops the work"),
         (&[(r#"lockkeeper_stream_owned{queue="jobs"}"#, "0")], Critical, "nobody owns jobs: resume a daemon"),

@@ -13,6 +13,8 @@ pub struct Stream {
     pub url: Secret,
     /// The streams to read.
     pub names: Vec<String>,
+    /// Those of them that must be empty before jobs of the others are begun.
+    pub first: Vec<String>,
     /// The consumer group.
     pub group: String,
     /// How long a read waits on an idle stream.
@@ -29,6 +31,8 @@ pub struct Stream {
     pub claim_after: Duration,
     /// Started attempts before a job is dead-lettered.
     pub max_deliveries: u32,
+    /// How long a job that only another version of this program may know waits for a daemon of that version.
+    pub unknown_types_wait: Duration,
     /// Largest `data` of a job, in bytes.
     pub max_data_bytes: u32,
     /// Most outcomes kept in a reply stream.
@@ -42,6 +46,7 @@ impl Stream {
         Stream {
             url: layers.url("stream.url", missing, url::check_redis),
             names: read_stream_names(layers),
+            first: read_first(layers),
             group: layers.parsed("stream.group", NAME_RULE, name).unwrap_or_default(),
             block: layers.millis("stream.block_ms", 1..=150),
             read_count: layers.count("stream.read_count", 1..=10_000),
@@ -50,6 +55,7 @@ impl Stream {
             heartbeat: layers.millis("stream.heartbeat_ms", 0..=86_400_000),
             claim_after: layers.millis("stream.claim_after_ms", 10..=86_400_000),
             max_deliveries: layers.count("stream.max_deliveries", 1..=1_000),
+            unknown_types_wait: layers.millis("stream.unknown_types_wait_ms", 0..=86_400_000),
             max_data_bytes: layers.bytes("stream.max_data_bytes", 64..=16 << 20),
             reply_length: layers.count("stream.reply_length", 1..=10_000_000),
         }
@@ -84,6 +90,12 @@ fn read_stream_names(layers: &mut Layers) -> Vec<String> {
         layers.reject(KEY, format!("stream {}: {problem}", index + 1));
     }
     names
+}
+
+/// A variable that is empty names none of them.
+fn read_first(layers: &mut Layers) -> Vec<String> {
+    let names = layers.list("stream.first").unwrap_or_default();
+    if names == [""] { Vec::new() } else { names }
 }
 
 /// What the names of keys beside a stream end in.

@@ -69,8 +69,10 @@ fn every_key_can_be_set_by_its_variable_and_by_its_flag() {
     let effective: toml::Table = with(&[]).unwrap().redacted_toml().parse().unwrap();
     for key in KEYS.iter().filter(|key| !key.secret && key.section() != "tls") {
         let value = &effective[key.section()][key.name()];
-        let value = value.as_array().map_or(value, |list| &list[0]);
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = match value.as_array() {
+            Some(list) => list.first().and_then(|first| first.as_str()).unwrap_or_default().to_owned(),
+            None => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+        };
         assert_eq!(with(&[(&key.env_name(), &text)]), with(&[]), "{}", key.path);
         assert_eq!(load_all(None, REQUIRED, &[(key.path, &text)]), with(&[]), "{}", key.path);
         let wrong = problems(None, &[REQUIRED, &[(&key.env_name(), "://")]].concat(), &[]);

@@ -24,6 +24,20 @@ fn stream_names_leave_room_for_the_daemons_own() {
 }
 
 #[test]
+fn what_comes_first_is_read_and_leaves_something_that_waits() {
+    let with = |first: &str, more: &str| {
+        let file = format!("[stream]\nnames = [\"a\", \"b\"]\nfirst = {first}\n{more}");
+        problems(Some(&file), REQUIRED, &[])
+    };
+    let all = with(r#"["a", "b"]"#, "");
+    assert!(all.contains("stream.first") && all.contains("leaves none that would wait"), "{all}");
+    let unknown = with(r#"["c"]"#, "");
+    assert!(unknown.contains("stream 1: must be one of stream.names"), "{unknown}");
+    let small = with(r#"["a"]"#, "prefetch = 3\n[batch]\nmax_jobs = 1");
+    assert!(small.contains("stream.prefetch") && small.contains("must be at least 4"), "{small}");
+}
+
+#[test]
 fn lock_nodes_are_distinct_and_odd_in_number() {
     let printed = |nodes| problems(None, REQUIRED, &[("lock.nodes", nodes)]);
     let from = "lock.nodes (from --lock-nodes):";

@@ -207,7 +207,7 @@ fn of_scripts(asks: &mut Asks, stream: &str, group: &str, consumer: &str) {
     asks.script("the script that pauses a stream", &pause::PAUSE, &[pause], &["", "", "", ""]);
     let lease = &*owner(stream);
     asks.script("the script that takes a stream", &lease::TAKE, &[lease], &[consumer, WRONG, "", ""]);
-    asks.script("the script of a sign of life", &lease::BEAT, &[lease], &["", "", "", "", ""]);
+    asks.script("the script of a sign of life", &lease::BEAT, &[lease], &["", "", "", "", "", ""]);
     let identity = [stream, &*lineage(stream), count];
     asks.script("the script that makes a group", &lineage::MAKE_GROUP, &identity, &[group, ""]);
     asks.script("the script that tells streams apart", &lineage::ASK, &identity, &[""]);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::known::Fleet;
+use super::known::{Fleet, Want};
 use super::setup::{Hold, Order, Pulse, Setup};
 use crate::fail;
 use crate::fleet::{Lease, Seat, Step, Take, Tenancy};
@@ -33,7 +33,8 @@ pub(super) struct Driver {
     pub pauses: watch::Sender<Vec<Option<Pause>>>,
 }
 
-/// Whoever owns the first stream takes all: the others are left to it for so long.
+/// Whoever owns the first stream takes all, and a stream with a job that not everybody knows is for whoever does: it is left to that
+/// one for so long.
 const RESERVE: Duration = Duration::from_secs(1);
 
 /// How long a release may take that nobody hears of otherwise.
@@ -50,6 +51,10 @@ impl Driver {
             tokio::select! {
                 order = orders.recv() => match order {
                     Some(Order::Settled) => {}
+                    Some(Order::Unknown(number, want, until)) => {
+                        let since = self.fleet.wants[number].take().map_or_else(Instant::now, |want| want.since);
+                        self.fleet.wants[number] = Some(Want { skill: want, since, until });
+                    }
                     Some(Order::Leave) | None => return self.leave().await,
                 },
                 Ok(()) = self.setup.fitness.changed() => self.ask_fleet().await,
@@ -63,14 +68,8 @@ impl Driver {
         if fail::owns_all() {
             return Instant::now() + self.setup.times.look;
         }
-        let (runs, is_fit) = (self.runs(), self.setup.fitness.borrow().is_fit());
-        let owns_first = self.seats.first().is_some_and(|seat| seat.held().is_some());
-        for (number, seat) in self.seats.iter_mut().enumerate() {
-            // An owner that is unfit keeps what it has, unless a peer can do the work.
-            let wishes = runs && (is_fit || seat.held().is_some());
-            seat.wish(wishes, if number == 0 || owns_first { Duration::ZERO } else { RESERVE });
-        }
         self.look().await;
+        self.wish();
         for number in 0..self.seats.len() {
             match self.seats[number].step(Instant::now()) {
                 Step::Take(seen) => self.take(number, &seen).await,
@@ -86,6 +85,21 @@ impl Driver {
         });
         // A signal may come at any time.
         next.min().unwrap_or(now).min(now + self.setup.times.look)
+    }
+
+    /// Tells each seat what this process wants of its stream, as far as is known by now.
+    fn wish(&mut self) {
+        let (now, runs, is_fit) = (Instant::now(), self.runs(), self.setup.fitness.borrow().is_fit());
+        let owns_first = self.seats.first().is_some_and(|seat| seat.held().is_some());
+        for (number, seat) in self.seats.iter_mut().enumerate() {
+            let is_owned = seat.held().is_some();
+            // An owner that is unfit keeps what it has, unless a peer can do the work; and what a peer knows, it leaves to that one.
+            let wishes = runs && (is_fit || is_owned) && !(is_owned && self.fleet.known_to_peer(number, now).is_some());
+            let wanted = &self.leases.borrow()[number].wants;
+            let is_skilled = wanted.is_empty() || self.setup.skills.have(wanted);
+            let is_first = (number == 0 || owns_first) && is_skilled;
+            seat.wish(wishes, if is_first { Duration::ZERO } else { RESERVE });
+        }
     }
 
     /// Whether this process is to do any work.
@@ -151,7 +165,7 @@ impl Driver {
         if self.pulse.age() > self.setup.times.lease && !(self.setup.decides)() {
             return self.seats[number].held_back(sent);
         }
-        let is_ours = self.say(number, (tenancy, false)).await;
+        let is_ours = self.say(number, (tenancy, false), "").await;
         self.seats[number].beaten(sent, is_ours);
         if is_ours == Some(false) {
             self.setup.metrics.lost_to_another(&self.streams[number]);
@@ -162,8 +176,10 @@ impl Driver {
     async fn release(&mut self, number: usize) {
         // Unless it is settled, it may leave something behind.
         let is_clean = self.seats[number].is_settled() && self.holds[number].is_told();
-        if self.say(number, (Tenancy::Free, is_clean)).await == Some(true) {
-            let why = self.why_released();
+        let wants = self.fleet.known_to_peer(number, Instant::now()).map(str::to_owned);
+        self.fleet.wants[number] = None;
+        if self.say(number, (Tenancy::Free, is_clean), wants.as_deref().unwrap_or_default()).await == Some(true) {
+            let why = if wants.is_some() { Released::Unknown } else { self.why_released() };
             self.setup.metrics.left_to_others(&self.streams[number], why);
             tracing::info!(queue = %self.streams[number], why = why.as_str(), "the stream is left to others");
         }
@@ -171,12 +187,12 @@ impl Driver {
         self.seats[number].released(Instant::now(), name);
     }
 
-    async fn say(&mut self, number: usize, what: (Tenancy, bool)) -> Option<bool> {
+    async fn say(&mut self, number: usize, what: (Tenancy, bool), wants: &str) -> Option<bool> {
         let (stream, id, host) =
             (self.streams[number].clone(), self.seats[number].id().to_owned(), self.setup.host.clone());
         let epoch = self.seats[number].epoch();
         let name = Name { id: &id, host: &host };
-        self.ask(async |line| line.beat(&stream, name, epoch, what).await).await
+        self.ask(async |line| line.beat(&stream, name, epoch, what, wants).await).await
     }
 
     /// Asks the broker, on a new line if the last one failed; `None` when there is no answer in time.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
 use crate::fleet::{Lease, Seat, Take, Tenancy};
-use crate::stream::Pause;
+use crate::stream::{Pause, skill};
 use driver::Driver;
 use known::Fleet;
 pub use setup::Setup;
@@ -139,6 +139,13 @@ impl Seats {
         self.holds[stream].settled(is_told);
         // A thread that is gone has nothing to release.
         let _ = self.orders.send(Order::Settled);
+    }
+
+    /// A job of this stream is not known to this program, and waits until then for a daemon that knows it.
+    pub fn unknown(&self, stream: &str, job_type: &str, version: u16, until: Instant) {
+        if let Some(number) = self.streams.iter().position(|name| name == stream) {
+            let _ = self.orders.send(Order::Unknown(number, skill(job_type, version), until));
+        }
     }
 
     /// Whether any stream is paused.

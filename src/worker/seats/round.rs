@@ -9,18 +9,25 @@ impl Driver {
     /// Asks, and writes itself down as one that could do the work.
     pub async fn ask_fleet(&mut self) {
         let fitness = *self.setup.fitness.borrow_and_update();
-        let (first, id, host) = (self.streams[0].clone(), self.setup.id.clone(), self.setup.host.clone());
+        let (first, id) = (self.streams[0].clone(), self.setup.id.clone());
+        let member = (self.setup.host.clone(), self.setup.skills.clone());
         let is_fit = self.runs() && fitness.has_reached();
         let asked = Instant::now();
         let names = self.streams.clone();
         let answer = self.ask(async |line| {
-            let members = line.enlist(&first, (&id, &host), is_fit).await?;
+            let members = line.enlist(&first, &id, is_fit.then_some(&member)).await?;
             Ok((members, line.pauses(&names).await?))
         });
         let Some((members, pauses)) = answer.await else { return };
         self.setup.metrics.members(members.len());
-        let peers = members.iter().filter(|member| member.id != id);
-        self.fleet.peer = peers.map(|peer| peer.age).min().and_then(|age| asked.checked_sub(age));
+        let peers = members.into_iter().filter(|member| member.id != id);
+        let (ages, skills): (Vec<_>, Vec<_>) = peers.map(|peer| (peer.age, peer.skills)).unzip();
+        self.fleet.peer = ages.into_iter().min().and_then(|age| asked.checked_sub(age));
+        self.fleet.skills = skills;
+        self.fleet.forget(asked);
+        for (stream, want) in self.streams.iter().zip(&self.fleet.wants) {
+            self.setup.metrics.unknown_types(stream, want.is_some());
+        }
         self.tell_of_pauses(&pauses);
         self.fleet.pauses = pauses;
         if fitness.yields_to(self.fleet.peer) {

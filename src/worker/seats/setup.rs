@@ -9,13 +9,15 @@ use tokio::sync::watch;
 use crate::fleet::{Fitness, Times};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
-use crate::stream::Broker;
+use crate::stream::{Broker, Skills};
 
 /// What the driver is told.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Nothing of a stream is in flight any more, as its [`Hold`] says.
     Settled,
+    /// A job of the stream with this number needs this of a daemon, and waits for one until then.
+    Unknown(usize, String, Instant),
     /// Whatever is in flight, every stream is left to others now.
     Leave,
 }
@@ -91,6 +93,8 @@ pub struct Setup {
     pub id: String,
     /// Machine and process, for people.
     pub host: String,
+    /// What jobs it knows.
+    pub skills: Skills,
     /// Is told of an owner that is gone: its locks need not be waited for.
     pub succeed: Box<dyn Fn(&str) + Send>,
     /// Is told who owns the streams.

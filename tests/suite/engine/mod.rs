@@ -1,7 +1,7 @@
 //! The engine with a domain of ten lines: what happens when somebody else writes in between, when the database refuses, and
 //! when the domain panics.
 
-mod counter;
+pub mod counter;
 mod leases;
 pub mod models;
 mod starts;

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod delivery;
+mod fleet;
 mod input;
 mod lineage;
 mod neighbours;

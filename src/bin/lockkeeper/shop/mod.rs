@@ -134,6 +134,7 @@ impl Domain for Shop {
     type State = State;
 
     const STATE_SCHEMA: u16 = 1;
+    const JOB_VERSION: u16 = SCHEMA_VERSION;
     const AGGREGATES: &'static [&'static str] = &[item::KIND, order::KIND];
     const JOBS: &'static [&'static str] = &joined::<{ count(JOBS) }>(JOBS);
     const EVENTS: &'static [&'static str] = &joined::<{ count(EVENTS) }>(EVENTS);

@@ -49,6 +49,7 @@ fn paths(value: &Value, at: &str, found: &mut Vec<String>) {
 
 #[test]
 fn a_schema_takes_what_the_decoder_takes() {
+    assert_eq!(samples().map(|(job_type, _)| job_type), Shop::JOBS, "every job has its sample");
     let (mut taken, mut refused) = (0, 0);
     for (job_type, sample) in samples() {
         let schema = Shop::job_schema(job_type).expect("every job has one").to_value();

@@ -109,6 +109,8 @@ impl World {
             ("LOCKKEEPER_LOCK_NODES", self.lock_nodes.join(",")),
             ("LOCKKEEPER_STREAM_NAMES", self.stream.clone()),
             ("LOCKKEEPER_LOG_FORMAT", "text".to_owned()),
+            // Nobody else will know it.
+            ("LOCKKEEPER_STREAM_UNKNOWN_TYPES_WAIT_MS", "0".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::Prefetch;
+use crate::worker::Prefetch;
 
 /// Rounds after a large entry, and the time between them: it is freed when it has been parsed, decoded and settled.
 const ROUNDS: usize = 8;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::reading::{Owned, Reading};
+use super::{Owned, Reading};
 use crate::job::{Entry, EntryId, Spell};
 use crate::stream::{BrokerError, Read};
 
@@ -32,7 +32,12 @@ impl Reading {
                 let mut fits: Vec<EntryId> = missing.drain(..missing.len().min(room.entries())).collect();
                 let seized = self.seize(&name, &spell, is_untouched, &mut fits).await?;
                 missing.splice(..0, fits);
-                self.intake.accept(seized, &mut room);
+                self.accept(seized, &mut room);
+                self.release_withheld().await?;
+                if !self.withheld.is_empty() {
+                    // It is begun again when the first streams are empty.
+                    return Ok(());
+                }
             }
             if is_last {
                 break;

@@ -6,19 +6,24 @@
 //! read, before anything of it is planned, a look shows whether somebody else was delivered something: a daemon that was frozen
 //! while it read and wakes, say. That may be older or younger than what this read brought, and both are taken in hand at once.
 
+mod appetite;
+mod ebb;
+mod first;
+mod head;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::appetite::Appetite;
-use super::ebb::ebb;
 use super::intake::{Failures, Intake, Supply};
 use super::intake_status::State;
 use crate::fleet::Take;
 use crate::job::{Entry, Spell};
 use crate::lifecycle::Phase;
 use crate::stream::{BrokerError, LARGE_ANSWER, Reader};
+use appetite::Appetite;
+use ebb::ebb;
 
 /// Time between two surveys of the streams.
 const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,6 +61,8 @@ pub(super) struct Reading {
     is_torn: bool,
     /// The server of the last reader.
     server: Option<Option<Arc<str>>>,
+    /// Entries in hand that may not be begun before the first streams are empty.
+    withheld: Vec<Entry>,
     spells: u64,
     surveyed: Instant,
     /// What waits until nothing of a stream that was given up is in flight.
@@ -87,6 +94,7 @@ impl Reading {
             reader: None,
             is_torn: false,
             server: None,
+            withheld: Vec::new(),
             spells: 0,
             surveyed: Instant::now(),
             settling: JoinSet::new(),
@@ -172,6 +180,7 @@ impl Reading {
             }
         }
         if is_over {
+            self.drop_withheld();
             // The receiver outlives this loop: it ends when every sender has gone.
             let _ = self.intake.entries.send(Supply::Over);
         }
@@ -186,8 +195,10 @@ impl Reading {
             self.survey().await?;
         }
         let mut refusal = None;
+        let go_on = self.others_go_on().await?;
         for number in 0..self.logs.len() {
-            if self.logs[number].owned.is_some() && !self.logs[number].is_whole {
+            let log = &self.logs[number];
+            if log.owned.is_some() && !log.is_whole && (go_on || !self.has_to_wait(&log.name)) {
                 match self.read_from_head(number).await {
                     // It stops none of the others.
                     Err(error) if error.is_about_keys() || error.is_group_gone() => refusal = Some(error),
@@ -196,14 +207,20 @@ impl Reading {
             }
         }
         let whole = self.logs.iter().filter(|log| log.owned.is_some() && log.is_whole);
+        let whole = whole.filter(|log| self.withheld.is_empty() && go_on || !self.has_to_wait(&log.name));
         let names: Vec<String> = whole.map(|log| log.name.clone()).collect();
-        if let (true, Some(error)) = (names.is_empty(), refusal.take()) {
-            return Err(error);
+        if names.is_empty() {
+            self.reader = Some(reader);
+            if let Some(error) = refusal {
+                return Err(error);
+            }
+            self.wait_for_the_first().await;
+            return Ok(());
         }
         let streams = u32::try_from(names.len()).unwrap_or(u32::MAX).min(self.intake.prefetch.size());
         let mut room = self.intake.room(streams).await;
         // COUNT is meant for each stream.
-        let count = self.appetite.count(room.entries() / streams.max(1) as usize);
+        let count = self.appetite.count(self.bounded(room.entries()) / streams.max(1) as usize);
         self.is_torn = true;
         let read = reader.read(&names, count).await.inspect_err(|_| self.appetite.choked())?;
         self.intake.reading.set(State::Reads);
@@ -216,9 +233,10 @@ impl Reading {
         entries.extend(self.with_spells(read.entries));
         // None of them may be begun before all are there: two that read at one time have each what is older than the other's.
         entries.sort_by(|one, other| (&one.stream, one.id).cmp(&(&other.stream, other.id)));
-        self.intake.accept(entries, &mut room);
+        self.accept(entries, &mut room);
         self.is_torn = false;
         self.reader = (!is_swollen).then_some(reader);
+        self.release_withheld().await?;
         match refusal {
             // Mended at once if it can be; else the streams that can be read wait for nothing.
             Some(error) if error.is_group_gone() => return Err(error),

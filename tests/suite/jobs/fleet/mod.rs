@@ -1,0 +1,4 @@
+//! Jobs that not every daemon, and not every moment, is right for.
+
+mod first;
+mod unknown;
