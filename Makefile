@@ -1,7 +1,7 @@
 # `make` lists the targets. `make demo` and `make test` do all the set-up themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-producers setup-peers setup-bench setup-faults setup-observability demo dev build test model otlp faults \
+.PHONY: help setup setup-producers setup-peers setup-bench setup-faults setup-observability demo dev build test model simulation otlp faults \
 	observability metrics-cost picture bench performance bench-full bench-growth fmt lint
 
 # Debian keeps database servers in sbin, which is not on the PATH of most users.
@@ -75,6 +75,9 @@ test: setup setup-producers setup-peers ## Run all tests, on servers of their ow
 
 model: ## Search the protocol of a fleet for an order that is not kept, every interleaving (some minutes)
 	$(CARGO) run --locked --release --package lockkeeper-model
+
+simulation: ## Run a million fleets of the real plan and ownership on simulated servers, by seeds (ARGS="1000 42": how many, from which)
+	$(CARGO) run --locked --release --package lockkeeper-simulation -- $(ARGS)
 
 otlp: setup ## Check and test the export of spans, a cargo feature
 	$(CARGO) clippy --locked --features otlp --lib --test otlp -- -D warnings
