@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Dispatcher;
 use crate::domain::Domain;
+use crate::fail;
 use crate::job::{self, Dead, DeadCode, Entry, Job, Unknown};
 use crate::plan::Queued;
 
@@ -12,6 +13,7 @@ impl<D: Domain> Dispatcher<D> {
     pub(super) fn accept(&mut self, read: Vec<Entry>) {
         for entry in read {
             let mut job = job::decode::<D>(&entry, self.settings.max_data_bytes);
+            fail::point("accept", job.subject.as_ref().map_or("", |subject| &subject.id));
             let deliveries = entry.deliveries.unwrap_or(0);
             if deliveries >= self.settings.max_deliveries && job.work.is_ok() {
                 let detail = format!("work on it was started {deliveries} times in a row and never came to an end");

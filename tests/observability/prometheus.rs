@@ -43,10 +43,10 @@ impl Prometheus {
             assert!(rules.contains(long), "no alert has {long}");
             rules.replace(long, short)
         });
-        let late = "_age_seconds) > 60";
+        let late = "(lockkeeper_stream_paused) == bool 0) > 60";
         assert!(rules.contains(late));
         let rules_file = folder.path().join("rules.yml");
-        std::fs::write(&rules_file, rules.replace(late, "_age_seconds) > 5")).expect("the rules are written");
+        std::fs::write(&rules_file, rules.replace(late, &late.replace("60", "5"))).expect("the rules are written");
         let targets: Vec<String> = targets.iter().map(|target| format!("{target:?}")).collect();
         let rules = rules_file.display().to_string();
         let config = configuration(&rules, &targets.join(", ")).replace("_interval: 5s", "_interval: 1s");

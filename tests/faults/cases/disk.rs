@@ -106,7 +106,15 @@ pub async fn full(site: &mut Site) {
 
 /// A failover to a server that lacks the last commits: the data folder of some time ago comes back under the daemon.
 pub async fn set_back(site: &mut Site) {
+    set_back_under(site, 1).await;
+}
+
+/// The same, under so many daemons.
+pub async fn set_back_under(site: &mut Site, daemons: usize) {
     site.under_load().await;
+    while site.daemons.len() < daemons {
+        site.daemon(&[]).await;
+    }
     let data = site.servers.path().join("database");
     let copy = data.with_extension("copy");
     site.servers.database.kill();

@@ -71,7 +71,16 @@ fn of_fleets() -> Vec<Case> {
         case(70, "1, 4, 2, 1, 3, 1 daemons", |site| Box::pin(fleet::more_and_fewer(site))),
         case(71, "all killed, one started", |site| Box::pin(fleet::all_killed(site))),
         case(72, "servers away or stalled for 3 to 5 s", |site| Box::pin(fleet::servers_restarted(site))),
+        case(73, "database stalled 3 s", |site| Box::pin(fleet::servers::database_stalled(site))),
+        case(74, "database failover that lost commits", |site| Box::pin(disk::set_back_under(site, 2))),
+        case(75, "broker failover that lost the last", |site| Box::pin(fleet::servers::broker_went_back(site))),
+        case(76, "FLUSHALL, DEL under a fleet", |site| Box::pin(fleet::servers::emptied(site))),
+        case(77, "ends refused by the broker, then killed", |site| {
+            Box::pin(fleet::servers::acknowledgements_refused(site))
+        }),
         case(78, "poison job in a fleet of three", |site| Box::pin(fleet::poison_in_a_fleet(site))),
+        case(79, "foreign lock through take-overs", |site| Box::pin(fleet::servers::foreign_lock(site))),
+        case(80, "owner's dispatcher stands still", |site| Box::pin(fleet::servers::wedged(site))),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! Faults of a fleet: its owner is killed, frozen, cut off, restarted, or one of several that believe to own the stream.
 
 pub mod cut_off;
+pub mod servers;
 
 use std::time::{Duration, Instant};
 
