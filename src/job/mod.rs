@@ -17,7 +17,7 @@ pub use dead::{Dead, DeadCode, REASON_BYTES};
 pub use id::{EntryId, Fingerprint, JobId, Lineage, NotAnEntryId};
 pub use moment::{LATEST_MS, age_ms};
 pub use outcome::{Outcome, OutcomeKind, Reason};
-pub use spell::{Spell, Turn};
+pub use spell::{Server, Spell, Turn};
 
 /// One entry as it was read: nothing about it has been checked.
 #[derive(Clone, Debug)]

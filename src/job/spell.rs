@@ -1,9 +1,25 @@
 //! Which reading of a stream an entry came by, and its place in the order.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::EntryId;
+
+/// The broker from which a stream is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// The connection, of which each has a number of its own.
+    pub connection: u64,
+    /// Another one for every start of every server; `None` where an ACL hides it, and then each connection leads to another server.
+    pub run_id: Option<Arc<str>>,
+}
+
+impl Server {
+    /// Whether a connection leads to the same server.
+    pub fn is(&self, other: &Self) -> bool {
+        self.connection == other.connection || (self.run_id.is_some() && self.run_id == other.run_id)
+    }
+}
 
 /// A reading of a stream, from its head on: it begins when this process takes the stream, and anew when the broker has become
 /// another one. Clones are the same spell.
@@ -13,6 +29,7 @@ pub struct Spell(Arc<Flags>);
 #[derive(Debug, Default)]
 struct Flags {
     number: u64,
+    server: OnceLock<Server>,
     is_over: AtomicBool,
     is_gone: AtomicBool,
     is_untold: AtomicBool,
@@ -24,9 +41,27 @@ impl Spell {
         Self(Arc::new(Flags { number, ..Flags::default() }))
     }
 
+    /// The same, of a stream that is read from this server as far as is known.
+    pub fn of(number: u64, server: Option<&Server>) -> Self {
+        let spell = Self::new(number);
+        server.cloned().into_iter().for_each(|server| spell.read_from(server));
+        spell
+    }
+
     /// Later spells have greater ones.
     pub fn number(&self) -> u64 {
         self.0.number
+    }
+
+    /// It is read from this server, and from no other.
+    pub fn read_from(&self, server: Server) {
+        // It was said before, when this is another connection to the same one.
+        let _ = self.0.server.set(server);
+    }
+
+    /// The server that it is read from, and that alone may be told of its ends: elsewhere its ids may be those of other entries.
+    pub fn server(&self) -> Option<&Server> {
+        self.0.server.get()
     }
 
     /// The stream is not this process's any more: what has not been started is dropped, and the next owner runs it.

@@ -48,6 +48,7 @@ pub async fn settle<D: Domain>(
     }
     // First, so that none of them waits for a letter that is refused.
     for (stream, (ids, spell)) in &done {
+        let broker = broker.bound_to(spell.server());
         if persist(&engine, ACKNOWLEDGE, TRIES, || broker.acknowledge(stream, ids)).await.is_none() {
             spell.leave_untold();
         }
@@ -58,6 +59,7 @@ pub async fn settle<D: Domain>(
     for Settled { planned, end } in told() {
         let spell = &planned.queued.job.spell;
         let (stream, entry, job) = (&planned.queued.job.stream, planned.queued.job.entry, planned.queued.job.id);
+        let broker = broker.bound_to(spell.server());
         match &end.action {
             EntryAction::Acknowledge => {}
             EntryAction::DeadLetter { error } => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::BrokerError;
 use super::holder::Holder;
+use crate::job::Server;
 use crate::stream::keys::retention;
 use crate::stream::probe::Probed;
 use crate::stream::settings::Settings;
@@ -34,6 +35,11 @@ impl Broker {
     /// The names and limits it was opened with.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The same, for what is meant for one server: it fails when the connection leads to another one.
+    pub fn bound_to(&self, server: Option<&Server>) -> Self {
+        Self { holder: self.holder.bound_to(server), ..self.clone() }
     }
 
     /// The shared connection.

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::dial::{Dialled, dial, judge_role, role};
 use super::trouble::Trouble;
+use crate::job::Server;
 use crate::stream::settings::Settings;
 
 /// Time between two looks at whether the connection is alive and its server still a master.
@@ -41,6 +42,11 @@ pub(in crate::stream) struct Generation {
 impl Generation {
     fn new(number: u64, Dialled { connection, run_id }: Dialled) -> Self {
         Self { number, run_id, connection, heard: watch::Sender::new(Instant::now()), end: watch::Sender::new(None) }
+    }
+
+    /// The server that it leads to.
+    pub fn server(&self) -> Server {
+        Server { connection: self.number, run_id: self.run_id.clone() }
     }
 
     /// Waits for its end, and says why it came.
@@ -74,6 +80,8 @@ enum Order {
 pub(in crate::stream) struct Holder {
     stage: watch::Receiver<Stage>,
     orders: mpsc::UnboundedSender<Order>,
+    /// What is asked is meant for this server, and fails when there is another one.
+    only: Option<Server>,
 }
 
 impl Holder {
@@ -83,7 +91,12 @@ impl Holder {
         let (stage, stages) = watch::channel(Stage::Up(first.clone()));
         let (sender, orders) = mpsc::unbounded_channel();
         tokio::spawn(Task { client, settings, stage, orders }.run(first));
-        Ok(Self { stage: stages, orders: sender })
+        Ok(Self { stage: stages, orders: sender, only: None })
+    }
+
+    /// The same, for what is meant for one server.
+    pub fn bound_to(&self, server: Option<&Server>) -> Self {
+        Self { only: server.cloned(), ..self.clone() }
     }
 
     /// The present generation, as soon as there is one. Fails with the reason for which there is none.
@@ -131,6 +144,9 @@ impl Holder {
         trouble: impl Fn(&T) -> Option<RedisError>,
     ) -> RedisResult<T> {
         let generation = self.current().await?;
+        if self.only.as_ref().is_some_and(|only| !only.is(&generation.server())) {
+            return Err(moved());
+        }
         let answer = tokio::select! {
             biased;
             answer = request(generation.connection.clone()) => answer,

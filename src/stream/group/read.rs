@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value};
 
-use crate::job::{Entry, EntryId};
+use crate::job::{Entry, EntryId, Server};
 use crate::stream::connection::Broker;
 use crate::stream::connection::BrokerError;
 use crate::stream::connection::{Generation, dial, moved};
@@ -55,9 +55,9 @@ impl Reader {
         self.refusal.take()
     }
 
-    /// The server that it reads from; another one for every start of every server, and `None` where an ACL hides it.
-    pub fn run_id(&self) -> Option<&Arc<str>> {
-        self.generation.run_id.as_ref()
+    /// The server that it reads from.
+    pub fn server(&self) -> Server {
+        self.generation.server()
     }
 
     /// Up to `count` new entries of each of `all` these streams; none when none came within the block time. A read is refused as a

@@ -11,7 +11,6 @@ mod ebb;
 mod first;
 mod head;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -19,7 +18,7 @@ use tokio::task::JoinSet;
 use super::intake::{Failures, Intake, Supply};
 use super::intake_status::State;
 use crate::fleet::Take;
-use crate::job::{Entry, Spell};
+use crate::job::{Entry, Server, Spell};
 use crate::lifecycle::Phase;
 use crate::stream::{BrokerError, LARGE_ANSWER, Reader};
 use appetite::Appetite;
@@ -60,7 +59,7 @@ pub(super) struct Reading {
     /// Whether a read has been begun and not come to its end: what it brought is in nobody's hand.
     is_torn: bool,
     /// The server of the last reader.
-    server: Option<Option<Arc<str>>>,
+    server: Option<Server>,
     /// Entries in hand that may not be begun before the first streams are empty.
     withheld: Vec<Entry>,
     spells: u64,
@@ -174,7 +173,7 @@ impl Reading {
                 && self.intake.seats.begin(log.number, *take)
             {
                 self.spells += 1;
-                let (spell, is_untouched) = (Spell::new(self.spells), take.is_clean);
+                let (spell, is_untouched) = (Spell::of(self.spells, self.server.as_ref()), take.is_clean);
                 let owned = Owned { take: *take, spell, former: Vec::new(), is_untouched };
                 (log.owned, log.is_whole) = (Some(owned), false);
             }
@@ -252,15 +251,19 @@ impl Reading {
             return Ok(reader);
         }
         let reader = self.intake.broker.reader().await?;
-        let server = reader.run_id().cloned();
-        let is_another = self.server.as_ref().is_some_and(|last| last.is_none() || *last != server);
+        let server = reader.server();
+        let is_another = self.server.as_ref().is_some_and(|last| !last.is(&server));
+        self.server = Some(server.clone());
         for number in 0..self.logs.len() {
             self.logs[number].is_whole &= !self.is_torn;
             if is_another {
                 self.begin_anew(number);
             }
+            if let Some(owned) = &self.logs[number].owned {
+                owned.spell.read_from(server.clone());
+            }
         }
-        (self.server, self.is_torn) = (Some(server), false);
+        self.is_torn = false;
         Ok(reader)
     }
 
@@ -271,7 +274,7 @@ impl Reading {
             owned.spell.lose_stream();
             owned.is_untouched = false;
             self.spells += 1;
-            owned.former.push(std::mem::replace(&mut owned.spell, Spell::new(self.spells)));
+            owned.former.push(std::mem::replace(&mut owned.spell, Spell::of(self.spells, self.server.as_ref())));
             log.is_whole = false;
         }
     }

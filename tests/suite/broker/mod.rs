@@ -262,6 +262,35 @@ async fn a_reader_is_not_opened_on_another_server_than_the_shared_connections() 
 }
 
 #[tokio::test]
+async fn what_was_read_from_one_server_is_acknowledged_at_no_other() {
+    let moving = Moving::new(&[]).await;
+    let second = moving.second(false).await;
+    let broker = support::hold::consumer(&moving.world, "reader").await;
+    let stream = moving.world.stream.clone();
+    // An entry of the same id at both of them, in the same hands.
+    broker.ensure_groups().await.expect("the group is made");
+    let mut reader = broker.reader().await.expect("a reader");
+    tell::<String>(&moving.first, &["XADD", &stream, "5-1", "type", "none"]).await;
+    let read = reader.read(std::slice::from_ref(&stream), 1).await.expect("a read");
+    let (entry, server) = (read.entries[0].id, reader.server());
+    drop(reader);
+    tell::<()>(&second, &["XGROUP", "CREATE", &stream, "lockkeeper", "0", "MKSTREAM"]).await;
+    tell::<String>(&second, &["XADD", &stream, "5-1", "type", "none"]).await;
+    let give = ["XREADGROUP", "GROUP", "lockkeeper", "reader", "STREAMS", &stream, ">"];
+    tell::<redis::Value>(&second, &give).await;
+    moving.proxy.lead_to(address(&second));
+    eventually("the shared connection has moved", async || {
+        broker.reader().await.ok().filter(|reader| !reader.server().is(&server)).map(drop)
+    })
+    .await;
+    let refused = broker.bound_to(Some(&server)).acknowledge(&stream, &[entry]).await.expect_err("it is not meant");
+    assert!(refused.to_string().contains("another server"), "{refused}");
+    assert_eq!(tell::<u64>(&second, &["XLEN", &stream]).await, 1, "an entry of another stream was deleted");
+    broker.acknowledge(&stream, &[entry]).await.expect("whoever is not bound to a server is at this one");
+    assert_eq!(tell::<u64>(&second, &["XLEN", &stream]).await, 0);
+}
+
+#[tokio::test]
 async fn connections_that_are_retired_answer_to_the_end_and_are_closed() {
     let moving = Moving::new(&[]).await;
     let broker = support::hold::consumer(&moving.world, "retired").await;
