@@ -255,6 +255,20 @@ QUEUE = [
     graph("Daemons that could work", "short", "Those that reach the database and a quorum of lock nodes. 1: a crash stops the work "
           "until something starts it again.",
           [(f"max({pick('lockkeeper_fleet_members')})", "daemons")], w=3),
+    panel("state-timeline", "Role", "bool_yes_no",
+          "What each daemon is: owner, standby, draining; late: an owner whose beats nobody answers, which begins nothing; lost: "
+          "another one has taken its stream.",
+          [(f"{most('lockkeeper_fleet_state', by=('instance', 'state'))} > 0", "{{instance}} {{state}}")], w=6),
+    graph("Take-over", "s", "How long the takes of a moment took together, from asking for a stream to having it, and to the first "
+          "commit: the pause of a hand-over. After a death the silence of fleet.lease_ms comes before it.",
+          [(f"sum by (phase) (increase({pick('lockkeeper_fleet_take_duration_seconds_sum')}[{WINDOW}]))", "{{phase}}")], w=6),
+    graph("Margin of the beats", "s", "How long before the owner could not have begun jobs any more its beats were answered. Near 0 it is "
+          "about to lose the stream: look at the broker, its network and the machine.",
+          [(quantile("0.01", "lockkeeper_fleet_beat_margin_seconds"), "p1"), (quantile("0.5", "lockkeeper_fleet_beat_margin_seconds"), "p50")],
+          w=6),
+    graph("Suspects", "short", "Jobs in hand that another owner may have begun. They look at receipts and count their starts; after a "
+          "take-over they go to 0 within seconds.",
+          [(most("lockkeeper_queue_suspects", by=("queue",)), "{{queue}}")], w=6),
     graph("Jobs of unknown type", "cps", "Jobs whose type or version the owner does not know. They wait for a daemon that does, and with "
           "them the jobs of their key.",
           [(rate("lockkeeper_jobs_unknown_total", by=("queue",)), "{{queue}}")], w=3),

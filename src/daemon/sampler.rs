@@ -130,6 +130,9 @@ impl<D: Domain> Sampler<D> {
         } else {
             metrics.drain_waits_for(self.prefetch.count());
         }
+        for queue in &engine.broker.settings().names {
+            metrics.suspects(queue, self.prefetch.suspects(queue));
+        }
         if let Some(reloaded) = lifecycle.reloaded() {
             metrics.configured(reloaded.succeeded, reloaded.unix_seconds);
         }

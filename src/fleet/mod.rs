@@ -15,10 +15,12 @@
 //! ```
 
 mod fitness;
+mod lease;
 
 use std::time::{Duration, Instant};
 
 pub use fitness::Fitness;
+pub use lease::{Lease, Role, Take, Tenancy};
 
 /// How long things take.
 #[derive(Clone, Copy, Debug)]
@@ -45,62 +47,6 @@ impl Times {
     fn trust(&self) -> Duration {
         self.lease.saturating_sub(MARGIN).max(self.lease / 2)
     }
-}
-
-/// What an owner says of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tenancy {
-    /// Nobody owns it.
-    #[default]
-    Free,
-    /// It is owned.
-    Owned,
-    /// It is owned, and will be free in a moment.
-    Draining,
-}
-
-impl Tenancy {
-    /// Its name in the broker.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Owned => "owning",
-            Self::Draining => "draining",
-        }
-    }
-
-    /// The other way round; what nobody has written is free.
-    pub fn of(name: &str) -> Self {
-        [Self::Owned, Self::Draining].into_iter().find(|state| state.as_str() == name).unwrap_or(Self::Free)
-    }
-}
-
-/// What stands beside a stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lease {
-    /// Whoever took it last; empty when nobody ever did.
-    pub id: String,
-    /// The machine and process of that one, for people.
-    pub host: String,
-    /// What it says of itself.
-    pub tenancy: Tenancy,
-    /// How often the stream was taken.
-    pub epoch: u64,
-    /// Grows with every sign of life.
-    pub beats: u64,
-    /// Whether the last owner left nothing behind that it may have begun.
-    pub is_clean: bool,
-    /// What a job needs of its next owner, which the last one did not know; empty when there is none.
-    pub wants: String,
-}
-
-/// A stream that was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Take {
-    /// How often the stream was taken.
-    pub epoch: u64,
-    /// Whether the one before left nothing behind that it may have begun.
-    pub is_clean: bool,
 }
 
 /// What is to be done next.
@@ -207,6 +153,17 @@ impl Seat {
         match self.state {
             State::Owning { confirmed, drains: false, .. } => Some(confirmed + self.times.trust()),
             _ => None,
+        }
+    }
+
+    /// What this process is to the stream.
+    pub fn role(&self, now: Instant) -> Role {
+        match self.state {
+            State::StandingBy { .. } => Role::StandingBy,
+            State::Lost | State::Leaving { .. } => Role::Lost,
+            State::Owning { drains: true, .. } => Role::Draining,
+            State::Owning { .. } if self.trusted_until().is_some_and(|until| now < until) => Role::Owner,
+            State::Owning { .. } => Role::Late,
         }
     }
 

@@ -89,6 +89,7 @@ fn an_owner_beats_and_begins_nothing_when_nobody_answers() {
     assert_eq!(seat.trusted_until(), Some(beat + ms(1000)));
     let next = beat + ms(300);
     seat.beaten(next, None);
+    assert_eq!((seat.role(beat + ms(999)), seat.role(beat + ms(1000))), (Role::Owner, Role::Late));
     assert_eq!(seat.trusted_until(), Some(beat + ms(1000)), "trust is not extended");
     assert!(seat.held().is_some(), "it keeps its hand");
     assert_eq!(seat.step(next + ms(75)), Step::Beat(Tenancy::Owned), "and tries again soon");

@@ -108,6 +108,14 @@ families! {
         "Times this daemon took the stream, from nobody or from an owner that was silent.";
     FLEET_RELEASES = Counter, Count, "lockkeeper_fleet_releases_total", ["queue", "reason"],
         "Times this daemon left the stream to others, and why.";
+    FLEET_STATE = Gauge, Flag, "lockkeeper_fleet_state", ["state"],
+        "1 for what this daemon is: owner, late (an owner whose beats nobody answers), draining, lost, standby.";
+    TAKE_DURATION = Histogram(LOCK_SECONDS), Seconds, "lockkeeper_fleet_take_duration_seconds", ["phase"],
+        "From asking for a stream to its take, and to the first commit afterwards.";
+    BEAT_MARGIN = Histogram(LOCK_SECONDS), Seconds, "lockkeeper_fleet_beat_margin_seconds", [],
+        "How long before jobs could not have been begun any more a beat was answered: near 0 the stream is about to be lost.";
+    QUEUE_SUSPECTS = Gauge, Count, "lockkeeper_queue_suspects", ["queue"],
+        "Jobs in hand that another owner may have begun: their starts are counted.";
     FLEET_MEMBERS = Gauge, Count, "lockkeeper_fleet_members", [],
         "Daemons that could do the work: they have reached the database and a quorum of lock nodes within five seconds.";
     UNKNOWN_TYPES = Gauge, Flag, "lockkeeper_stream_unknown_types", ["queue"],

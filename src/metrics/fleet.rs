@@ -1,5 +1,7 @@
 //! Who owns the streams.
 
+use std::time::Duration;
+
 use super::families::*;
 use super::queue::UNKNOWN;
 use super::registry::{Metrics, flag};
@@ -20,6 +22,24 @@ impl TakenFrom {
         match self {
             Self::Free => "free",
             Self::Silent => "silent",
+        }
+    }
+}
+
+/// Up to what a take is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// The broker has said that the stream is ours.
+    Take,
+    /// The first commit afterwards.
+    FirstCommit,
+}
+
+impl Taking {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Take => "take",
+            Self::FirstCommit => "first_commit",
         }
     }
 }
@@ -74,6 +94,26 @@ impl Metrics {
     /// This process has left the stream to others.
     pub fn left_to_others(&self, queue: &str, why: Released) {
         self.add(&FLEET_RELEASES, [("queue", queue), ("reason", why.as_str())], 1);
+    }
+
+    /// What this process is to its streams: `role`, of all that it may be.
+    pub fn role(&self, roles: &[&'static str], role: &str) {
+        roles.iter().for_each(|name| self.set(&FLEET_STATE, [("state", name)], flag(*name == role)));
+    }
+
+    /// A take has come so far.
+    pub fn took(&self, phase: Taking, time: Duration) {
+        self.record(&TAKE_DURATION, [("phase", phase.as_str())], time.as_secs_f64());
+    }
+
+    /// A beat was answered so long before jobs could not have been begun any more.
+    pub fn beaten_before(&self, margin: Duration) {
+        self.record(&BEAT_MARGIN, [], margin.as_secs_f64());
+    }
+
+    /// How many entries in hand another owner may have begun.
+    pub fn suspects(&self, queue: &str, entries: usize) {
+        self.set(&QUEUE_SUSPECTS, [("queue", queue)], entries as f64);
     }
 
     /// How many daemons of the fleet could do the work.

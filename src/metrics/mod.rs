@@ -16,7 +16,7 @@ mod running;
 mod store;
 
 pub use families::{FAMILIES, Family, Kind, Unit};
-pub use fleet::{Released, TakenFrom};
+pub use fleet::{Released, TakenFrom, Taking};
 pub use jobs::{EndedJob, OutcomeLabel};
 pub use lock::{Extension, LockLoss, NodeState};
 pub use process::{Asked, DrainOutcome, Stalled, State};

@@ -161,6 +161,10 @@ pub struct Daemon {
     pub url: String,
     /// `running`, `draining` and so on; `away` when it does not answer.
     pub state: String,
+    /// What it is to its streams: `owner`, `late`, `draining`, `lost` or `standby`.
+    pub role: Option<String>,
+    /// How often its streams were taken, as it has seen last; the greatest of them.
+    pub epoch: Option<f64>,
     /// Why it does not answer.
     pub away: Option<String>,
     /// For how long it has not answered.

@@ -273,9 +273,12 @@ fn daemon_view(daemon: &Watched, at: Duration, unix_seconds: f64) -> Daemon {
         None => label("lockkeeper_state", "state").unwrap_or_else(|| "unknown".to_owned()),
     };
     let checks = metrics.map(|metrics| metrics.by("lockkeeper_ready", "check")).unwrap_or_default();
+    let epochs = metrics.map(|metrics| metrics.by("lockkeeper_stream_epoch", "queue")).unwrap_or_default();
     Daemon {
         url: daemon.url.clone(),
         state,
+        role: label("lockkeeper_fleet_state", "state"),
+        epoch: epochs.into_values().reduce(f64::max),
         away: daemon.away.as_ref().map(|(why, _)| why.clone()),
         away_seconds: daemon.away.as_ref().map(|(_, since)| at.saturating_sub(*since).as_secs_f64()),
         version: label("lockkeeper_build_info", "version"),

@@ -27,7 +27,7 @@ use crate::batch::{self, Ended, Engine, Prepared, PreparedBatch, PreparedSender,
 use crate::domain::{AggregateId, Domain};
 use crate::job::Job;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::metrics::{DrainOutcome, InFlight};
+use crate::metrics::{DrainOutcome, InFlight, Taking};
 use crate::plan::{BatchId, Limits, Plan, Planned, Terms};
 use crate::spans::Spans;
 
@@ -266,6 +266,9 @@ impl<D: Domain> Dispatcher<D> {
         self.leave_alone(&ended.busy, now);
         if !ended.settled.is_empty() {
             self.engine.progress.made(Step::Settle);
+            if let Some(time) = self.seats.first_commit() {
+                self.engine.metrics.took(Taking::FirstCommit, time);
+            }
             let ended_at = SystemTime::now();
             let batch = settle::Batch { jobs, since: batch.since, began: ended_at - took, ended: ended_at };
             let (engine, prefetch, spans) = (self.engine.clone(), self.prefetch.clone(), self.spans.clone());

@@ -47,6 +47,8 @@ struct Held {
     rank: u64,
     /// Its size.
     bytes: usize,
+    /// Another owner may have begun it.
+    is_suspect: bool,
     /// Its room, free again when this is dropped.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -130,7 +132,10 @@ impl Prefetch {
         }
         // What came late has its place before the next one, which arrived before it.
         entry.rank = hand.entries.range(entry.id..).next().map_or(next, |(_, after)| after.rank);
-        hand.entries.insert(entry.id, Held { rank: entry.rank, bytes, _room: room.0.split(1) });
+        hand.entries.insert(
+            entry.id,
+            Held { rank: entry.rank, bytes, is_suspect: entry.deliveries.is_some(), _room: room.0.split(1) },
+        );
         held.rank = next;
         held.count += 1;
         held.bytes += bytes;
@@ -189,6 +194,13 @@ impl Prefetch {
             by_stream.entry(hand.stream.clone()).or_default().extend(hand.entries.keys());
         }
         by_stream
+    }
+
+    /// How many of the entries in hand of this stream another owner may have begun.
+    pub fn suspects(&self, stream: &str) -> usize {
+        let held = self.lock();
+        let hands = held.spells.values().filter(|hand| *hand.stream == *stream);
+        hands.map(|hand| hand.entries.values().filter(|entry| entry.is_suspect).count()).sum()
     }
 
     /// Nothing that is done under this lock panics, so nothing is left half changed.

@@ -222,7 +222,8 @@ fn projections<'a>(view: &View) -> (u16, Content<'a>) {
 fn daemons<'a>(daemons: &[Daemon]) -> (u16, Content<'a>) {
     let header = [
         ("DAEMON", 14),
-        ("state", 8),
+        ("role", 8),
+        ("epoch", 5),
         ("version", 7),
         ("up", 9),
         ("memory", 9),
@@ -233,7 +234,8 @@ fn daemons<'a>(daemons: &[Daemon]) -> (u16, Content<'a>) {
     let rows = daemons.iter().map(|daemon| {
         let cells = [
             daemon.url.clone(),
-            daemon.state.clone(),
+            role(daemon),
+            number(daemon.epoch),
             daemon.version.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
             time(daemon.up_seconds),
             daemon.memory_bytes.map_or(UNKNOWN.to_owned(), |bytes| format!("{} MiB", count(bytes / 1_048_576.0))),
@@ -244,6 +246,12 @@ fn daemons<'a>(daemons: &[Daemon]) -> (u16, Content<'a>) {
         row(cells, daemon.away.is_some().then_some(Color::Red))
     });
     table(&header, rows.collect())
+}
+
+/// What it is to its streams, while it runs as it should.
+fn role(daemon: &Daemon) -> String {
+    let runs = daemon.state == "running";
+    daemon.role.clone().filter(|_| runs).unwrap_or_else(|| daemon.state.clone())
 }
 
 /// A table of columns with these names and least widths, of which the first takes what the others leave; a blank line

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::known::{Fleet, Want};
-use super::setup::{Hold, Order, Pulse, Setup};
+use super::setup::{Hold, Order, Pulse, Setup, Since};
 use crate::fail;
-use crate::fleet::{Lease, Seat, Step, Take, Tenancy};
-use crate::metrics::{Released, TakenFrom};
+use crate::fleet::{Lease, Role, Seat, Step, Take, Tenancy};
+use crate::metrics::{Released, TakenFrom, Taking};
 use crate::stream::{BrokerError, LeaseLine, Name, Pause};
 
 pub(super) struct Driver {
@@ -19,6 +19,7 @@ pub(super) struct Driver {
     /// What the intake has of each stream.
     pub holds: Arc<[Hold]>,
     pub pulse: Pulse,
+    pub since: Since,
     /// How many names of this process have been used.
     pub names: u64,
     pub line: Option<LeaseLine>,
@@ -147,6 +148,8 @@ impl Driver {
         self.seats[number].took(sent, now, taken);
         if let Some(take) = taken {
             self.holds[number].begin_anew();
+            self.setup.metrics.took(Taking::Take, now.duration_since(sent));
+            self.since.taken(sent);
             let is_free = seen.tenancy == Tenancy::Free;
             // What it may have begun, it may have locked.
             if !take.is_clean && !seen.id.is_empty() {
@@ -165,7 +168,11 @@ impl Driver {
         if self.pulse.age() > self.setup.times.lease && !(self.setup.decides)() {
             return self.seats[number].held_back(sent);
         }
+        let until = self.seats[number].trusted_until();
         let is_ours = self.say(number, (tenancy, false), "").await;
+        if let (Some(true), Some(until)) = (is_ours, until) {
+            self.setup.metrics.beaten_before(until.saturating_duration_since(Instant::now()));
+        }
         self.seats[number].beaten(sent, is_ours);
         if is_ours == Some(false) {
             self.setup.metrics.lost_to_another(&self.streams[number]);
@@ -278,6 +285,8 @@ impl Driver {
         }
         self.trusted_until.send_replace(until);
         let now = Instant::now();
+        let role = self.seats.iter().map(|seat| seat.role(now)).max().unwrap_or(Role::StandingBy);
+        self.setup.metrics.role(&Role::ALL.map(Role::as_str), role.as_str());
         for (stream, seat) in self.streams.iter().zip(&self.seats) {
             let silent = seat.silent_for(now).map(|time| time.as_secs_f64());
             self.setup.metrics.owner(stream, seat.held().is_some(), seat.epoch(), silent);

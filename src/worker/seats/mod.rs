@@ -8,7 +8,7 @@ mod round;
 mod setup;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
@@ -17,7 +17,7 @@ use crate::stream::{Pause, skill};
 use driver::Driver;
 use known::Fleet;
 pub use setup::Setup;
-use setup::{Hold, Order, Pulse};
+use setup::{Hold, Order, Pulse, Since};
 
 /// What this process owns. Clones share it.
 #[derive(Clone, Debug)]
@@ -30,6 +30,7 @@ pub struct Seats {
     holds: Arc<[Hold]>,
     orders: mpsc::UnboundedSender<Order>,
     pulse: Pulse,
+    since: Since,
 }
 
 impl Seats {
@@ -56,6 +57,7 @@ impl Seats {
             holds: holds.clone(),
             orders,
             pulse: pulse.clone(),
+            since: Since::default(),
         };
         let driver = Driver {
             setup,
@@ -63,6 +65,7 @@ impl Seats {
             seats,
             holds,
             pulse,
+            since: handle.since.clone(),
             names: 0,
             line: None,
             was_refused: false,
@@ -120,6 +123,11 @@ impl Seats {
     /// The dispatcher is at work: the beats of an owner that does nothing stop.
     pub fn pulse(&self) {
         self.pulse.beat();
+    }
+
+    /// Something has been committed: how long that took from the take of a stream on, if nothing has been since.
+    pub fn first_commit(&self) -> Option<Duration> {
+        self.since.committed()
     }
 
     /// Whether the stream is still held as it was seen; then something of it may be in flight from now on, until it is

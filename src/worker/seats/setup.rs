@@ -1,7 +1,7 @@
 //! What the thread of seats is started with, and what it is told.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -78,6 +78,22 @@ impl Pulse {
     pub fn age(&self) -> Duration {
         let (start, last) = &*self.0;
         start.elapsed().saturating_sub(Duration::from_millis(last.load(Ordering::Relaxed)))
+    }
+}
+
+/// When a stream was taken of which nothing has been committed yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Since(Arc<Mutex<Option<Instant>>>);
+
+impl Since {
+    /// A stream has been taken; this was sent for it.
+    pub fn taken(&self, sent: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent);
+    }
+
+    /// Something has been committed: how long that took, if it is the first since.
+    pub fn committed(&self) -> Option<Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(|sent| sent.elapsed())
     }
 }
 
