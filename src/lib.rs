@@ -43,7 +43,8 @@
 //!
 //! Each has a test that notices: 1 `load` and `recovery` (kills, also between COMMIT and acknowledge), 2 `engine` (a second
 //! writer in between, a log that lost its end) and `load` (a frozen holder), 3 and 4 the audit in [`audit`] after every
-//! load, 5 `order` (jobs held against a serial run), the search in `tests/model` and the property of [`plan`], 6 `layers`; all in `tests/suite`.
+//! load, 5 `order` (jobs held against a serial run), the search in `tests/model`, the fleets of `tests/simulation` and the property of
+//! [`plan`], 6 `layers`; the others in `tests/suite`.
 //!
 //! # Words
 //!

@@ -81,6 +81,7 @@ fn of_fleets() -> Vec<Case> {
         case(78, "poison job in a fleet of three", |site| Box::pin(fleet::poison_in_a_fleet(site))),
         case(79, "foreign lock through take-overs", |site| Box::pin(fleet::servers::foreign_lock(site))),
         case(80, "owner's dispatcher stands still", |site| Box::pin(fleet::servers::wedged(site))),
+        case(81, "one stream, four, one", |site| Box::pin(fleet::servers::streams_split_and_joined(site))),
     ]
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use rand::RngExt;
 use throwaway::servers::RedisServer;
 
 use super::{longest_pause, now};
-use crate::load::Job;
+use crate::load::{ITEMS, Job, send};
 use crate::site::{RECOVERY, Site};
 use support::eventually;
 
@@ -150,4 +151,52 @@ pub async fn wedged(site: &mut Site) {
         site.progress().await;
     }
     site.mended().await;
+}
+
+/// Jobs of each producer, of which the first go to the one and the others to the other number of streams.
+const OF_A_PRODUCER: usize = 300;
+
+/// One stream becomes four and four become one, under producers that change from the old ones to the new ones one after the other.
+pub async fn streams_split_and_joined(site: &mut Site) {
+    // Between two streams there is no order but each producer's.
+    site.is_unordered = true;
+    let one = site.world.stream.clone();
+    let four: Vec<String> = (0..4).map(|number| format!("{one}:{number}")).collect();
+    let names = [std::slice::from_ref(&one), &four].concat().join(",");
+    site.daemon(&[]).await;
+    site.stock_up().await;
+    for is_split in [true, false, true] {
+        let first = if is_split { one.clone() } else { four.join(",") };
+        let settings = [("LOCKKEEPER_STREAM_NAMES", names.as_str()), ("LOCKKEEPER_STREAM_FIRST", first.as_str())];
+        while let Some(mut leaving) = site.daemons.pop() {
+            assert_eq!(leaving.terminate().await, Some(0), "{}", leaving.process.last_lines());
+        }
+        site.daemon(&settings).await;
+        site.daemon(&settings).await;
+        let changes: Vec<usize> = (0..ITEMS).map(|_| site.random.random_range(50..OF_A_PRODUCER - 50)).collect();
+        let producers = changes.into_iter().enumerate().map(|(number, changes)| {
+            let (old, new) = if is_split { (&one, &four[number % 4]) } else { (&four[number % 4], &one) };
+            produce(site, number, (old.clone(), new.clone(), changes))
+        });
+        futures_util::future::join_all(producers).await;
+        let (owner, before) = (site.owner().await, site.epoch().await);
+        site.daemons.remove(owner).process.kill();
+        eventually("the other one takes it", async || (site.epoch().await > before).then_some(())).await;
+        for stream in names.split(',') {
+            let empty = async || (site.world.redis_do::<u64>(&["XLEN", stream]).await == 0).then_some(());
+            eventually("every stream is empty", empty).await;
+        }
+        site.in_order().await;
+    }
+}
+
+/// Restocks an item, one after the other: through the old stream at first, and from a moment on through the new one.
+async fn produce(site: &Site, item: usize, (old, new, changes): (String, String, usize)) {
+    let item = site.world.id(format!("item{item}"));
+    for number in 0..OF_A_PRODUCER {
+        let job = [Job::new("item.restock", &item, r#"{"quantity":1}"#)];
+        site.pushed.add(&job);
+        let stream = if number < changes { &old } else { &new };
+        send(&site.client(), &site.pushed, stream, &job).await;
+    }
 }
