@@ -40,6 +40,11 @@ async fn several_streams_are_read_through_a_small_hand_and_none_is_read_twice() 
     ];
     let (pen, ink) = (world.id("pen"), world.id("ink"));
     let daemon = world.daemon(&small).await;
+    // A read that a take interrupts is made again, from the head.
+    eventually("the daemon owns both streams", async || {
+        (daemon.get("/readyz").await?.1.matches("owns jobs").count() == 2).then_some(())
+    })
+    .await;
     world.item_on_sale(&pen, 0).await;
     world.item_on_sale(&ink, 0).await;
     let mut pipeline = redis::pipe();

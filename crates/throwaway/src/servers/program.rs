@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::ServersError;
 
@@ -71,12 +73,19 @@ fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// A port of 127.0.0.1 that is free now.
+/// A port of 127.0.0.1 that is free now, and that this process has not been given before: whoever asked for that one may not have
+/// opened it yet, or be about to open it again.
 ///
 /// It lies below the ports that systems give to outgoing connections: a client that keeps reconnecting to a killed
 /// server can be given the server's own port, is then connected to itself, and the server cannot come back.
 pub fn free_port() -> std::io::Result<u16> {
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let candidate = (0..100).map(|_| rand::random_range(15_000..32_000)).find(is_free);
+    let next = || PORTS.start + (NEXT.fetch_add(1, Ordering::Relaxed) % u32::from(PORTS.end - PORTS.start)) as u16;
+    let candidate = (0..100).map(|_| next()).find(is_free);
     candidate.map_or_else(|| Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port()), Ok)
 }
+
+const PORTS: std::ops::Range<u16> = 15_000..32_000;
+
+/// Tests of one process run side by side and share nothing else by which they could agree; those of another begin elsewhere.
+static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(rand::random_range(0..17_000)));
