@@ -108,8 +108,13 @@ fn no_thread(error: std::io::Error) -> StartError {
 
 /// Machine and process, as people know them.
 fn host() -> String {
-    let machine = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
-    format!("{}:{}", machine.unwrap_or_else(|_| "unknown".to_owned()), std::process::id())
+    format!("{}:{}", machine(), std::process::id())
+}
+
+/// This machine, as people know it.
+pub(crate) fn machine() -> String {
+    let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|_| "unknown".to_owned())
 }
 
 pub(super) fn unix_seconds() -> f64 {

@@ -29,6 +29,7 @@ pub use open::StartError;
 pub use crate::config::{Config, Problems, load};
 pub use crate::lifecycle::{Lifecycle, Phase};
 
+pub(crate) use connect::machine;
 pub(crate) use health::Health;
 pub(crate) use open::{broker, locks, store};
 

@@ -38,6 +38,8 @@ struct Contents {
 struct Hand {
     stream: Arc<str>,
     entries: BTreeMap<EntryId, Held>,
+    /// How many of them another owner may have begun.
+    suspects: usize,
 }
 
 /// What is kept of an entry in hand.
@@ -122,7 +124,7 @@ impl Prefetch {
         let mut held = self.lock();
         let next = held.rank + 1;
         let hand = held.spells.entry(entry.spell.number());
-        let hand = hand.or_insert_with(|| Hand { stream: entry.stream.clone(), entries: BTreeMap::new() });
+        let hand = hand.or_insert_with(|| Hand { stream: entry.stream.clone(), entries: BTreeMap::new(), suspects: 0 });
         if hand.entries.contains_key(&entry.id) {
             return false;
         }
@@ -132,6 +134,7 @@ impl Prefetch {
         }
         // What came late has its place before the next one, which arrived before it.
         entry.rank = hand.entries.range(entry.id..).next().map_or(next, |(_, after)| after.rank);
+        hand.suspects += usize::from(entry.deliveries.is_some());
         hand.entries.insert(
             entry.id,
             Held { rank: entry.rank, bytes, is_suspect: entry.deliveries.is_some(), _room: room.0.split(1) },
@@ -154,6 +157,7 @@ impl Prefetch {
         if let Some(hand) = held.spells.get_mut(&spell.number())
             && let Some(gone) = hand.entries.remove(&id)
         {
+            hand.suspects -= usize::from(gone.is_suspect);
             if hand.entries.is_empty() {
                 held.spells.remove(&spell.number());
             }
@@ -199,8 +203,7 @@ impl Prefetch {
     /// How many of the entries in hand of this stream another owner may have begun.
     pub fn suspects(&self, stream: &str) -> usize {
         let held = self.lock();
-        let hands = held.spells.values().filter(|hand| *hand.stream == *stream);
-        hands.map(|hand| hand.entries.values().filter(|entry| entry.is_suspect).count()).sum()
+        held.spells.values().filter(|hand| *hand.stream == *stream).map(|hand| hand.suspects).sum()
     }
 
     /// Nothing that is done under this lock panics, so nothing is left half changed.
@@ -235,6 +238,19 @@ mod tests {
         prefetch.let_go(&spell, id(1));
         assert_eq!(prefetch.of_spell(&spell), BTreeSet::from([id(2), id(3)]));
         assert_eq!(prefetch.room(1, 10).await.entries(), 1);
+    }
+
+    #[tokio::test]
+    async fn suspects_are_counted_as_long_as_they_are_in_hand() {
+        let (prefetch, spell) = (Prefetch::new(9, 1 << 20), Spell::new(1));
+        let mut room = prefetch.room(1, 10).await;
+        for (ms, deliveries) in [(1, None), (2, Some(1)), (3, Some(2))] {
+            prefetch.take(&mut Entry { deliveries, ..entry(&spell, ms) }, &mut room);
+        }
+        assert_eq!((prefetch.suspects("jobs"), prefetch.suspects("more")), (2, 0));
+        prefetch.let_go(&spell, id(2));
+        prefetch.let_go(&spell, id(1));
+        assert_eq!(prefetch.suspects("jobs"), 1);
     }
 
     #[tokio::test]

@@ -59,10 +59,10 @@ pub async fn settle<D: Domain>(
     for Settled { planned, end } in told() {
         let spell = &planned.queued.job.spell;
         let (stream, entry, job) = (&planned.queued.job.stream, planned.queued.job.entry, planned.queued.job.id);
-        let broker = broker.bound_to(spell.server());
         match &end.action {
             EntryAction::Acknowledge => {}
             EntryAction::DeadLetter { error } => {
+                let broker = broker.bound_to(spell.server());
                 let reason = end.outcome.reason_text().unwrap_or_default().into_owned();
                 let letter = DeadLetter { entry, job, reason, error: error.clone() };
                 let tries = if refused.contains(&(stream, "dead-letter")) { 1 } else { TRIES };
@@ -75,6 +75,7 @@ pub async fn settle<D: Domain>(
                 }
             }
             EntryAction::Postpone { at } => {
+                let broker = broker.bound_to(spell.server());
                 let postponed = Postponed { entry, job, at: *at };
                 let tries = if refused.contains(&(stream, "postpone")) { 1 } else { TRIES };
                 match persist(&engine, "postpone", tries, || broker.postpone(stream, postponed)).await {

@@ -161,8 +161,8 @@ async fn paused(
     json: Json,
 ) -> Result<u8, Failed> {
     for (name, text) in [("--reason", &pause.reason), ("--actor", &pause.actor)] {
-        if text.trim().is_empty() || text.len() > LONGEST {
-            let text = format!("{name} must have 1 to {LONGEST} bytes: everybody else goes by it");
+        if text.trim().is_empty() || text.len() > LONGEST || text.chars().any(char::is_control) {
+            let text = format!("{name} must have 1 to {LONGEST} bytes of text without control characters");
             return Err(Failed::new(Exit::USAGE, text));
         }
     }
@@ -225,9 +225,8 @@ async fn resume(config: &Config, streams: &[String], json: Json) -> Result<u8, F
 /// Who runs this command, as people say it.
 fn this_user() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let machine = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
     let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| "somebody".to_owned());
-    format!("{user}@{}", machine.unwrap_or_else(|_| "unknown".to_owned()))
+    format!("{user}@{}", daemon::machine())
 }
 
 #[cfg(test)]

@@ -100,9 +100,12 @@ impl Seats {
         let known = self.streams.iter().zip(&*held).zip(&*leases).zip(&*pauses);
         let told = known.map(|(((stream, held), lease), pause)| match held {
             Some(take) => format!("owns {stream}, epoch {}", take.epoch),
-            None if let Some(pause) = pause => format!("{stream} is paused by {}: {}", pause.actor, pause.reason),
+            // Whoever reaches the broker may have written it, and this is one line.
+            None if let Some(Pause { reason, actor, .. }) = pause => {
+                format!("{stream} is paused by {}: {}", actor.escape_debug(), reason.escape_debug())
+            }
             None if lease.tenancy == Tenancy::Free => format!("stands by, {stream} is owned by nobody"),
-            None => format!("stands by, {stream} is owned by {} (epoch {})", lease.host, lease.epoch),
+            None => format!("stands by, {stream} is owned by {} (epoch {})", lease.host.escape_debug(), lease.epoch),
         });
         told.collect::<Vec<_>>().join("; ")
     }

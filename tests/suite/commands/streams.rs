@@ -120,11 +120,13 @@ async fn a_pause_of_a_busy_stream_lets_what_is_in_flight_finish_and_keeps_the_or
 #[tokio::test]
 async fn what_a_pause_cannot_be_is_told_and_changes_nothing() {
     let world = World::new().await;
-    let _daemon = world.daemon(&[]).await;
+    let daemon = world.daemon(&[]).await;
     let stream = world.stream.clone();
     for (arguments, words) in [
         (vec!["pause", "other", "--reason", "x"], "other: stream.names has only"),
         (vec!["pause", &stream, "--reason", " "], "--reason must have"),
+        (vec!["pause", &stream, "--reason", "x\nbroker: ok"], "without control characters"),
+        (vec!["pause", &stream, "--reason", "x", "--actor", "a\u{1b}[2J"], "without control characters"),
         (vec!["pause", &stream, "--reason", "x", "--until", "2001-09-09T01:46:40Z"], "is past"),
         (vec!["pause", &stream, "--reason", "x", "--until", "soon"], "neither a duration"),
         (vec!["pause", &stream], "--reason"),
@@ -134,4 +136,13 @@ async fn what_a_pause_cannot_be_is_told_and_changes_nothing() {
         assert!(output.contains(words), "{arguments:?}: {output}");
     }
     assert!(listed(&world).await["paused"].is_null());
+    // What somebody has written past this program stays in its line.
+    let forged = ["HSET", &format!("{stream}:paused"), "reason", "x\nbroker: ok", "actor", "mallory", "since", "1"];
+    world.redis_do::<()>(&forged).await;
+    eventually("the daemon says that it is paused, in one line", async || {
+        let (_, text) = daemon.get("/readyz").await?;
+        let line = format!(r"fleet: {stream} is paused by mallory: x\nbroker: ok");
+        text.lines().any(|told| told == line).then_some(())
+    })
+    .await;
 }
