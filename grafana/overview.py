@@ -274,6 +274,10 @@ QUEUE = [
           [(rate("lockkeeper_jobs_unknown_total", by=("queue",)), "{{queue}}")], w=3),
     graph("Unknown types wait", "bool_yes_no", "Whether some wait now: start the newer program, or mend the producer.",
           [(most("lockkeeper_stream_unknown_types", by=("queue",)), "{{queue}}")], w=3),
+    graph("Held", "short", "Jobs that wait behind a dead letter (stream.hold_after_dead): `lockkeeper dead-letters requeue` or `drop` it, and "
+          "they go on in order.", [(most("lockkeeper_queue_held", by=("queue",)), "{{queue}}")], w=3),
+    graph("Out of order", "cps", "Jobs that ran after younger ones of their stream had been taken in. More than 0: somebody else moves "
+          "the group or reads from it.", [(rate("lockkeeper_queue_missed_total", by=("queue",)), "{{queue}}")], w=3),
     graph("Entry size", "bytes", "Size of a job's entry. Large ones fill the hand by weight, so fewer are read at a time.",
           [(quantile("0.5", "lockkeeper_job_payload_bytes"), "p50"),
            (quantile("0.99", "lockkeeper_job_payload_bytes"), "p99")], w=5),

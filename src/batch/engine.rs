@@ -47,6 +47,8 @@ pub struct Engine<D: Domain> {
     pub progress: Progress,
     /// Where the log will end.
     pub predictor: PositionPredictor,
+    /// Whether later jobs wait behind a dead one.
+    pub hold_after_dead: bool,
 }
 
 /// What an engine is made of: the servers, connected, and what the domain brings.
@@ -65,12 +67,14 @@ pub struct Parts<D: Domain> {
     pub max_packet: u64,
     /// About how many bytes the states may take that are remembered.
     pub cache_bytes: usize,
+    /// Whether later jobs wait behind a dead one that touches the same.
+    pub hold_after_dead: bool,
 }
 
 impl<D: Domain> Engine<D> {
     /// An engine that has seen nothing yet. Its clock has to be set to the broker's.
     pub fn new(parts: Parts<D>) -> Self {
-        let Parts { store, broker, locks, projections, metrics, max_packet, cache_bytes } = parts;
+        let Parts { store, broker, locks, projections, metrics, max_packet, cache_bytes, hold_after_dead } = parts;
         Self {
             store,
             broker,
@@ -87,6 +91,7 @@ impl<D: Domain> Engine<D> {
             read_policy: ReadPolicy::default(),
             progress: Progress::default(),
             predictor: PositionPredictor::default(),
+            hold_after_dead,
         }
     }
 

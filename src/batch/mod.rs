@@ -189,6 +189,7 @@ async fn prepare<D: Domain>(
         engine.read_policy.looked(is_news);
     }
     known.add(left);
+    known.hold_after_dead = engine.hold_after_dead;
     let begun = engine.deciding.begin(jobs.iter().map(|planned| planned.queued.job.entry));
     let decided = decide(jobs, known, engine.clock.now_ms());
     drop(begun);
@@ -197,7 +198,8 @@ async fn prepare<D: Domain>(
     let packet = if is_empty { None } else { Some(transaction.packet(engine.max_packet)?) };
     // All else is in the packet by now.
     let Decided { verdicts, states, versions, .. } = decided;
-    let back = jobs.iter().zip(&verdicts).filter(|(_, verdict)| verdict.goes_back());
+    let holds = |verdict: &Verdict| verdict.goes_back() || engine.hold_after_dead && verdict.is_dead();
+    let back = jobs.iter().zip(&verdicts).filter(|(_, verdict)| holds(verdict));
     slot.bar_after(back.map(|(planned, _)| planned));
     basis.add(&AppendCondition { anchors, expected: Vec::new() });
     Ok(Encoded { verdicts, after: Arc::new(StatesAfter { states, versions }), generation, basis, packet })
@@ -207,7 +209,7 @@ async fn prepare<D: Domain>(
 fn give_up<D: Domain>(jobs: &mut [Planned<Job<D>>], failure: &StoreError) -> bool {
     match jobs {
         [only] if only.queued.job.work.is_ok() => {
-            only.queued.job.work = Err(Dead::new(DeadCode::CannotCommit, failure.to_string()));
+            only.queued.job.give_up(Dead::new(DeadCode::CannotCommit, failure.to_string()));
             true
         }
         _ => false,

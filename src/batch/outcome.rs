@@ -28,6 +28,16 @@ pub struct End {
 }
 
 impl End {
+    /// The job goes behind a dead letter, and has come to nothing.
+    pub fn held() -> Self {
+        Self { action: EntryAction::Hold, ..first(Outcome::applied(None)) }
+    }
+
+    /// Whether the job has come to something: whatever that is, it has its receipt.
+    pub fn is_final(&self) -> bool {
+        !matches!(self.action, EntryAction::Hold | EntryAction::Postpone { .. })
+    }
+
     /// As metrics count it.
     pub fn label(&self) -> OutcomeLabel {
         match self.outcome.kind {
@@ -50,6 +60,8 @@ pub enum EntryAction {
         /// All that is known of the failure.
         error: String,
     },
+    /// Move behind the dead letter that holds it; there is no outcome yet.
+    Hold,
     /// Move to the schedule; there is no outcome yet.
     Postpone {
         /// When it is due, Unix milliseconds.
@@ -105,7 +117,7 @@ fn duplicate(outcome: Outcome) -> End {
 /// delivered before, since the process may have ended before it was written; what the producer sent again gets none.
 fn repeated<D: Domain>(receipt: &StoredReceipt, job: &Job<D>) -> End {
     let outcome = Outcome::recorded(&receipt.outcome, receipt.reason.as_deref(), receipt.positions);
-    let is_letter = outcome.kind == OutcomeKind::Dead && job.deliveries.is_some();
+    let is_letter = outcome.kind == OutcomeKind::Dead && (job.deliveries.is_some() || job.letter.is_some());
     let error = receipt.reason.clone().unwrap_or_default();
     let action = if is_letter { EntryAction::DeadLetter { error } } else { EntryAction::Acknowledge };
     End { action, ..duplicate(outcome) }

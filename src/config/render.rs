@@ -54,6 +54,7 @@ fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section>
             vec![
                 ("url", Value::from(secret(&stream.url))),
                 ("names", Value::from(stream.names.clone())),
+                ("spread", Value::from(stream.spread)),
                 ("first", Value::from(stream.first.clone())),
                 ("group", text(&stream.group)),
                 ("block_ms", millis(stream.block)),
@@ -63,6 +64,7 @@ fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section>
                 ("heartbeat_ms", millis(stream.heartbeat)),
                 ("claim_after_ms", millis(stream.claim_after)),
                 ("max_deliveries", Value::from(stream.max_deliveries)),
+                ("hold_after_dead", Value::from(stream.hold_after_dead)),
                 ("unknown_types_wait_ms", millis(stream.unknown_types_wait)),
                 ("max_data_bytes", Value::from(stream.max_data_bytes)),
                 ("reply_length", Value::from(stream.reply_length)),

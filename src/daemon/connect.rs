@@ -78,16 +78,17 @@ pub(super) async fn connect_all<D: Domain>(
         .await
         .map_err(|error| StartError::Unavailable(format!("http.listen: {listen} cannot be opened: {error}")))?;
     let max_packet = store.server().await?.max_packet;
-    let cache_bytes = config.batch.cache_bytes as usize;
-    let parts = Parts { store, broker, locks, projections, metrics, max_packet, cache_bytes };
+    let (cache_bytes, hold_after_dead) = (config.batch.cache_bytes as usize, config.stream.hold_after_dead);
+    let parts = Parts { store, broker, locks, projections, metrics, max_packet, cache_bytes, hold_after_dead };
     let engine = Arc::new(Engine::new(parts));
     engine.clock.set(engine.broker.time_ms().await?);
     watchdog::watch(&engine, config.batch.decide_timeout).map_err(no_thread)?;
     let prefetch = Prefetch::new(config.stream.prefetch, config.stream.prefetch_bytes as usize);
-    let (deciding, heir) = (Arc::downgrade(&engine), engine.locks.clone());
+    let (deciding, sharing, heir) = (Arc::downgrade(&engine), Arc::downgrade(&engine), engine.locks.clone());
     let fitness = watch::Sender::new(Fitness::default());
     let seats = Seats::start(Setup {
         fitness: fitness.subscribe(),
+        spread: config.stream.spread,
         skills: Skills::new(D::JOBS, D::JOB_VERSION),
         broker: engine.broker.clone(),
         times: Times { lease: config.fleet.lease, look: config.fleet.look },
@@ -96,6 +97,9 @@ pub(super) async fn connect_all<D: Domain>(
         host: host(),
         metrics: engine.metrics.clone(),
         succeed: Box::new(move |id| heir.succeed(id)),
+        share: Box::new(move |is_shared| {
+            sharing.upgrade().into_iter().for_each(|engine| engine.predictor.share(is_shared))
+        }),
         decides: Box::new(move || deciding.upgrade().is_some_and(|engine| engine.deciding.is_under_way())),
     })
     .map_err(no_thread)?;

@@ -157,6 +157,7 @@ impl<D: Domain> Daemon<D> {
             incidents,
             seats: seats.clone(),
             read_count,
+            hold_after_dead: config.stream.hold_after_dead,
             first: config.stream.first.clone(),
         };
         if config.retention.is_on() {

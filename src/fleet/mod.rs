@@ -16,11 +16,13 @@
 
 mod fitness;
 mod lease;
+mod share;
 
 use std::time::{Duration, Instant};
 
 pub use fitness::Fitness;
 pub use lease::{Lease, Role, Take, Tenancy};
+pub use share::Share;
 
 /// How long things take.
 #[derive(Clone, Copy, Debug)]

@@ -4,6 +4,8 @@
 //! so that it gets its receipt and its place in the dead letters on the same path as every other job.
 
 mod dead;
+mod fields;
+mod held;
 mod id;
 mod moment;
 mod outcome;
@@ -14,6 +16,8 @@ use std::sync::Arc;
 use crate::domain::{AggregateId, Domain, MAX_ID_BYTES, Malformed, Targets};
 
 pub use dead::{Dead, DeadCode, REASON_BYTES};
+use fields::Fields;
+pub use held::{HeldLetter, HeldState, going};
 pub use id::{EntryId, Fingerprint, JobId, Lineage, NotAnEntryId};
 pub use moment::{LATEST_MS, age_ms};
 pub use outcome::{Outcome, OutcomeKind, Reason};
@@ -36,13 +40,17 @@ pub struct Entry {
     pub spell: Spell,
     /// Its rank among all that are in hand ([`Turn`]).
     pub rank: u64,
+    /// The dead letter that it was made of again; then the stream does not have it.
+    pub letter: Option<EntryId>,
+    /// Younger ones were taken in hand before it.
+    pub is_late: bool,
 }
 
 impl Entry {
     /// An entry that nobody has begun, and that was read on its own.
     pub fn new(stream: Arc<str>, id: EntryId, fields: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
         let (lineage, spell) = (Lineage::default(), Spell::default());
-        Self { stream, id, fields, deliveries: None, lineage, spell, rank: 0 }
+        Self { stream, id, fields, deliveries: None, lineage, spell, rank: 0, letter: None, is_late: false }
     }
 
     /// Its place among all that are in hand.
@@ -85,6 +93,10 @@ pub struct Job<D: Domain> {
     pub stream: Arc<str>,
     /// Its entry there.
     pub entry: EntryId,
+    /// The dead letter that it comes from, if it was held or requeued.
+    pub letter: Option<EntryId>,
+    /// Younger ones were taken in hand before it.
+    pub is_late: bool,
     /// The reading that it came by.
     pub spell: Spell,
     /// What makes it one job over all its deliveries.
@@ -116,6 +128,8 @@ pub struct Job<D: Domain> {
     pub work: Result<D::Command, Dead>,
     /// What another version of this program may know, when this one does not.
     pub unknown: Option<Unknown>,
+    /// What it holds on to although it cannot be done.
+    pub keeps: Vec<AggregateId>,
 }
 
 /// A job type, or a version of one, that this program does not know.
@@ -132,15 +146,25 @@ pub struct Unknown {
 impl<D: Domain> Job<D> {
     /// What it touches, as far as that can be told without a state.
     pub fn targets(&self) -> Targets {
-        let of_key = |unknown: &Unknown| {
-            let key: Arc<str> = unknown.key.as_str().into();
-            D::AGGREGATES.iter().map(|kind| AggregateId::new(kind, key.clone())).collect()
-        };
-        match &self.work {
-            Ok(command) => D::targets(command),
-            // Of which type it is, nobody here knows.
-            Err(_) => Targets::Known(self.unknown.as_ref().map(of_key).unwrap_or_default()),
+        self.work.as_ref().map_or_else(|_| Targets::Known(self.keeps.clone()), D::targets)
+    }
+
+    /// Although it cannot be done, no later job that touches the same is to overtake it.
+    pub fn keep_its_place(&mut self) {
+        if self.work.is_err() && self.keeps.is_empty() {
+            self.keeps.extend(self.subject.clone());
         }
+    }
+
+    /// It cannot be done, for this reason; it holds on to what it would have touched.
+    pub fn give_up(&mut self, why: Dead) {
+        self.keeps = match self.targets() {
+            Targets::Known(aggregates) => aggregates,
+            Targets::FromStateOf(source) => {
+                self.subject.clone().into_iter().filter(|subject| *subject != source).chain([source.clone()]).collect()
+            }
+        };
+        self.work = Err(why);
     }
 }
 
@@ -167,6 +191,8 @@ pub fn decode<D: Domain>(entry: &Entry, max_data_bytes: usize) -> Job<D> {
     let mut job = Job {
         stream: entry.stream.clone(),
         entry: entry.id,
+        letter: entry.letter,
+        is_late: entry.is_late,
         spell: entry.spell.clone(),
         id: id_of(entry.lineage, &entry.stream, entry.id, &entry.fields),
         fingerprint: Fingerprint::of(["type", "key", "data"].map(|name| fields.first(name).unwrap_or_default())),
@@ -182,12 +208,20 @@ pub fn decode<D: Domain>(entry: &Entry, max_data_bytes: usize) -> Job<D> {
         counted: entry.deliveries.is_none(),
         work: Err(Dead::new(DeadCode::Malformed, "")),
         unknown: None,
+        keeps: Vec::new(),
     };
     job.work = given_id.map_err(Dead::from).and_then(|()| fill::<D>(&mut job, &fields, max_data_bytes));
     if matches!(&job.work, Err(dead) if dead.code == DeadCode::UnknownType) {
         job.unknown = unknown(&fields);
+        job.keeps = job.unknown.as_ref().map(of_its_key::<D>).unwrap_or_default();
     }
     job
+}
+
+/// Of which type the aggregate is, nobody here knows.
+fn of_its_key<D: Domain>(unknown: &Unknown) -> Vec<AggregateId> {
+    let key: Arc<str> = unknown.key.as_str().into();
+    D::AGGREGATES.iter().map(|kind| AggregateId::new(kind, key.clone())).collect()
 }
 
 /// What another version may know; nothing when the entry is malformed besides.
@@ -202,7 +236,7 @@ fn unknown(fields: &Fields<'_>) -> Option<Unknown> {
 }
 
 fn key<'a>(fields: &Fields<'a>) -> Result<&'a str, Malformed> {
-    let key = text_of("key", fields.required("key")?, MAX_ID_BYTES)?;
+    let key = fields::text_of("key", fields.required("key")?, MAX_ID_BYTES)?;
     if key.is_empty() || key.chars().any(char::is_control) {
         return Err(Malformed::new("key", "must be 1 to 128 bytes of text without control characters"));
     }
@@ -249,58 +283,6 @@ fn fill<D: Domain>(job: &mut Job<D>, fields: &Fields<'_>, max_data_bytes: usize)
         return Err(Malformed::new("data", format!("is nested deeper than {MAX_DEPTH} levels")).into());
     }
     Ok(D::command(job_type, key, schema_version, data)?)
-}
-
-/// Access to an entry's fields by name. A known field that is given twice is malformed: nobody can tell which one counts.
-struct Fields<'a>(&'a [(Vec<u8>, Vec<u8>)]);
-
-impl<'a> Fields<'a> {
-    fn first(&self, name: &str) -> Option<&'a [u8]> {
-        self.0.iter().find(|(given, _)| given == name.as_bytes()).map(|(_, value)| value.as_slice())
-    }
-
-    fn one(&self, name: &str) -> Result<Option<&'a [u8]>, Malformed> {
-        let mut values = self.0.iter().filter(|(given, _)| given == name.as_bytes());
-        let first = values.next().map(|(_, value)| value.as_slice());
-        if values.next().is_some() {
-            return Err(Malformed::new(name, "is given twice"));
-        }
-        Ok(first)
-    }
-
-    fn required(&self, name: &str) -> Result<&'a [u8], Malformed> {
-        self.one(name)?.ok_or_else(|| Malformed::new(name, "is missing"))
-    }
-
-    /// An optional text; an empty one counts as absent, as producers in many languages send it for "none".
-    fn text(&self, name: &str, max_bytes: usize) -> Result<Option<&'a str>, Malformed> {
-        match self.one(name)? {
-            None | Some([]) => Ok(None),
-            Some(value) => text_of(name, value, max_bytes).map(Some),
-        }
-    }
-
-    fn number(&self, name: &str) -> Result<Option<u64>, Malformed> {
-        let Some(text) = self.text(name, 20)? else { return Ok(None) };
-        let digits = text.bytes().all(|b| b.is_ascii_digit());
-        let number = text.parse().ok().filter(|_| digits);
-        number.map(Some).ok_or_else(|| Malformed::new(name, "must be an unsigned whole number"))
-    }
-
-    fn reply(&self) -> Result<Option<String>, Malformed> {
-        let Some(stream) = self.text("reply", 2 * MAX_ID_BYTES)? else { return Ok(None) };
-        if !stream.starts_with("reply:") {
-            return Err(Malformed::new("reply", "must name a stream that begins with `reply:`"));
-        }
-        Ok(Some(stream.to_owned()))
-    }
-}
-
-fn text_of<'a>(name: &str, value: &'a [u8], max_bytes: usize) -> Result<&'a str, Malformed> {
-    if value.len() > max_bytes {
-        return Err(Malformed::new(name, format!("has {} bytes, more than {max_bytes}", value.len())));
-    }
-    std::str::from_utf8(value).map_err(|_| Malformed::new(name, "is not UTF-8"))
 }
 
 /// How deep `data` may be nested, in fields that are read and in fields that are not.

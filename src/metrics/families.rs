@@ -82,6 +82,10 @@ families! {
         "Jobs in the schedule.";
     DEAD_LETTER_LENGTH = Gauge, Count, "lockkeeper_dead_letter_length", ["queue"],
         "Entries in the dead-letter stream.";
+    QUEUE_HELD = Gauge, Count, "lockkeeper_queue_held", ["queue"],
+        "On the owner: jobs that wait behind a dead letter (stream.hold_after_dead).";
+    QUEUE_MISSED = Counter, Count, "lockkeeper_queue_missed_total", ["queue"],
+        "Jobs that were run after younger ones of their stream had been taken in: somebody else moved the group or read from it.";
     QUEUE_POLL = Gauge, UnixSeconds, "lockkeeper_queue_last_poll_timestamp_seconds", [],
         "When the streams were last read, Unix time.";
     READING = Gauge, Flag, "lockkeeper_reading_state", ["state"],

@@ -55,10 +55,12 @@ pub enum Released {
     Unfit,
     /// A peer knows a job that it does not.
     Unknown,
+    /// A peer owns fewer.
+    Balance,
 }
 
 impl Released {
-    const ALL: [Self; 4] = [Self::Drain, Self::Quiet, Self::Unfit, Self::Unknown];
+    const ALL: [Self; 5] = [Self::Drain, Self::Quiet, Self::Unfit, Self::Unknown, Self::Balance];
 
     /// Its label.
     pub fn as_str(self) -> &'static str {
@@ -67,6 +69,7 @@ impl Released {
             Self::Quiet => "quiet",
             Self::Unfit => "unfit",
             Self::Unknown => "unknown_type",
+            Self::Balance => "balance",
         }
     }
 }

@@ -57,9 +57,15 @@ impl Metrics {
     pub(super) fn start_queue(&self, queue: &str) {
         self.start_owner(queue);
         Source::ALL.iter().for_each(|source| self.fetched(queue, *source, 0));
-        for family in
-            [&GROUPS_RECREATED, &CLAIM_DELETED, &ENTRIES_LOST, &ENTRIES_ORPHANED, &JOBS_SCHEDULED, &JOBS_PROMOTED]
-        {
+        for family in [
+            &GROUPS_RECREATED,
+            &CLAIM_DELETED,
+            &ENTRIES_LOST,
+            &ENTRIES_ORPHANED,
+            &QUEUE_MISSED,
+            &JOBS_SCHEDULED,
+            &JOBS_PROMOTED,
+        ] {
             self.add(family, [("queue", queue)], 0);
         }
     }
@@ -112,6 +118,16 @@ impl Metrics {
     /// Jobs fell due and went back to their stream.
     pub fn promoted(&self, queue: &str, jobs: usize) {
         self.add(&JOBS_PROMOTED, [("queue", queue)], jobs as u64);
+    }
+
+    /// A job was run although younger ones had been taken in before it.
+    pub fn missed(&self, queue: &str) {
+        self.add(&QUEUE_MISSED, [("queue", queue)], 1);
+    }
+
+    /// So many jobs wait behind a dead letter.
+    pub fn held(&self, queue: &str, jobs: usize) {
+        self.set(&QUEUE_HELD, [("queue", queue)], jobs as f64);
     }
 
     /// What the intake does with the streams, one of `known`.

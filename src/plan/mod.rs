@@ -8,10 +8,12 @@
 //! that go by what it will come to: its successors.
 
 mod claims;
+mod holds;
 mod jobs;
 mod tenure;
 
 pub use claims::BatchId;
+pub use holds::{Holds, as_text};
 pub use jobs::{Batch, Planned, Queued};
 pub use tenure::Terms;
 

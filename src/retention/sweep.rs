@@ -64,7 +64,8 @@ async fn letters_of(broker: &Broker, stream: &str, old: Selection, pace: &Pace) 
     let mut total = Tally::default();
     let mut pages = broker.letters(stream, old).await?;
     while let Some(page) = pages.next().await? {
-        let ids: Vec<_> = page.iter().map(|letter| letter.id).collect();
+        // A job that is held has not run, and is not old, whatever holds it.
+        let ids: Vec<_> = page.iter().filter(|letter| !letter.is_held()).map(|letter| letter.id).collect();
         let seen = ids.len() as u64;
         let deleted = if pace.dry_run {
             seen

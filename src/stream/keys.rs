@@ -7,6 +7,11 @@ pub fn dead_letters(stream: &str) -> String {
     format!("{stream}:dead")
 }
 
+/// The name of the hash of `stream`'s dead letters that hold later jobs.
+pub(super) fn held(stream: &str) -> String {
+    format!("{stream}:held")
+}
+
 /// The name of the counter of `stream`'s entries that have been run: what is neither in the stream nor counted here was
 /// trimmed or deleted by somebody else.
 pub fn finished(stream: &str) -> String {
@@ -41,4 +46,9 @@ pub(super) fn paused(stream: &str) -> String {
 /// Ids as arguments of a script.
 pub(super) fn id_args(ids: &[EntryId]) -> impl Iterator<Item = String> + '_ {
     ids.iter().map(EntryId::to_string)
+}
+
+/// An id as an argument of a script, or an empty text.
+pub(super) fn id_or_none(id: Option<EntryId>) -> String {
+    id.map_or(String::new(), |id| id.to_string())
 }

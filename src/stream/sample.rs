@@ -71,8 +71,8 @@ impl Broker {
         let answers: Vec<RedisResult<Value>> = pipeline.ignore_errors().query_async(&mut self.connection()).await?;
         let mut answers = answers.into_iter();
         let time: Option<(u64, u64)> = known(answers.next())?;
-        let (length, dead_letters, scheduled) =
-            (known(answers.next())?, known(answers.next())?, known(answers.next())?);
+        let length: Option<u64> = known(answers.next())?;
+        let (dead_letters, scheduled) = (known(answers.next())?, known(answers.next())?);
         let groups: Option<Vec<HashMap<String, Value>>> = known(answers.next())?;
         let pending: Option<Pending> = known(answers.next())?;
         let first_due = match self.due(stream, false).await {
@@ -86,6 +86,8 @@ impl Broker {
         let told = |field: &str| ours.as_ref().and_then(|ours| ours.get(field)).cloned();
         // A nil lag means that the broker cannot tell, and nil does not convert to a number.
         let lag = told("lag").and_then(|lag| u64::from_redis_value(lag).ok());
+        // What was delivered and is there is pending: its owner sees to that. So what is not pending was not delivered.
+        let lag = lag.or_else(|| length?.checked_sub(pending.as_ref()?.0));
         let undelivered_age_ms = match told("last-delivered-id").and_then(|id| String::from_redis_value(id).ok()) {
             Some(delivered) => self.first_after(stream, &delivered).await?.map_or(Some(0), |id| age_of(&id)),
             None => ours.as_ref().map(|_| 0),

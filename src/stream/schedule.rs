@@ -8,22 +8,29 @@ use super::Postponed;
 use super::connection::Broker;
 use super::connection::BrokerError;
 use super::group::read::{bytes, pairs};
-use super::keys::{dead_letters, finished, scheduled};
+use super::keys::{dead_letters, finished, held, id_or_none, scheduled};
 use super::letters::CUT_BYTES;
 use crate::job::{self, EntryId, JobId, LATEST_MS, Lineage};
 
 /// Moves an entry to the schedule: its fields, and the job's id if the producer gave none, packed as one member. An
 /// empty id is left out, since two ids make the job malformed when it is due. An entry that is not pending any more has been
-/// moved before. KEYS: stream, schedule, finished. ARGV: group, entry id, job id, due time.
+/// moved before. A job that comes from a dead letter leaves it. KEYS: stream, schedule, finished, dead letters, held.
+/// ARGV: group, entry id, job id, due time, its letter or an empty text.
 pub(super) static POSTPONE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then return 0 end
-        local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
+        local letter, entry, ours = ARGV[5], nil, {}
+        if letter == '' then
+            if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then return 0 end
+            entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
+        else
+            entry = redis.call('XRANGE', KEYS[4], letter, letter)[1]
+            ours = {reason = 1, error = 1, deliveries = 1, source = 1, time = 1, job = 1}
+        end
         if entry then
             local fields, has_id = {}, false
             for i = 1, math.min(#entry[2], 6000), 2 do
-                if entry[2][i] ~= 'id' or entry[2][i + 1] ~= '' then
+                if not ours[entry[2][i]] and (entry[2][i] ~= 'id' or entry[2][i + 1] ~= '') then
                     fields[#fields + 1] = entry[2][i]
                     fields[#fields + 1] = entry[2][i + 1]
                     has_id = has_id or entry[2][i] == 'id'
@@ -34,6 +41,11 @@ pub(super) static POSTPONE: LazyLock<Script> = LazyLock::new(|| {
                 fields[#fields + 1] = ARGV[3]
             end
             redis.call('ZADD', KEYS[2], ARGV[4], cmsgpack.pack(fields))
+        end
+        if letter ~= '' then
+            redis.call('XDEL', KEYS[4], letter)
+            redis.call('HDEL', KEYS[5], letter, 'n' .. letter)
+            return 1
         end
         redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
         local finished = redis.call('XDEL', KEYS[1], ARGV[2])
@@ -257,8 +269,9 @@ impl Broker {
     /// Moves an entry to the schedule.
     pub async fn postpone(&self, stream: &str, job: Postponed) -> Result<(), BrokerError> {
         let mut call = POSTPONE.key(stream);
-        call.key(scheduled(stream)).key(finished(stream)).arg(&self.settings.group).arg(job.entry.to_string());
-        call.arg(job.job.to_string()).arg(job.at);
+        call.key(scheduled(stream)).key(finished(stream)).key(dead_letters(stream)).key(held(stream));
+        call.arg(&self.settings.group).arg(job.entry.to_string());
+        call.arg(job.job.to_string()).arg(job.at).arg(id_or_none(job.letter));
         call.invoke_async::<u64>(&mut self.connection()).await?;
         Ok(())
     }

@@ -7,21 +7,29 @@ use redis::{RedisResult, Script, Value};
 use super::connection::Broker;
 use super::connection::BrokerError;
 use super::connection::{ACKNOWLEDGE, proof};
-use super::keys::{dead_letters, finished, id_args};
+use super::keys::{dead_letters, finished, held, id_args, id_or_none};
 use crate::job::{EntryId, JobId};
 
 /// Copies an entry to the dead letters with what is known of its end, then acknowledges and deletes it. An entry that is not
 /// pending any more was dead-lettered before. The job's id is among what is known, since the producer's may be of no use. A failed XADD ends the script with the entry still pending. An empty id is left
-/// out, since the job's own is added, and an entry with two ids is malformed when it is requeued.
-/// KEYS: stream, dead letters, finished. ARGV: group, entry id, job id, reason, error.
+/// out, since the job's own is added, and an entry with two ids is malformed when it is requeued. A job that comes from a letter gets
+/// a new one, and loses the old. With a record, the letter holds later jobs; that is a change to whoever else goes by it.
+/// KEYS: stream, dead letters, finished, held. ARGV: group, entry id, job id, reason, error, consumer, its letter or an empty text,
+/// record or an empty text.
 pub(super) static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
-        if #pending == 0 then return 0 end
+        local old, deliveries, entry = ARGV[7], 0, nil
+        if old == '' then
+            local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
+            if #pending == 0 then return 0 end
+            deliveries, entry = pending[1][4], redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
+        else
+            entry = redis.call('XRANGE', KEYS[2], old, old)[1]
+            if not entry then return 0 end
+        end
         local ours = {reason = 1, error = 1, deliveries = 1, source = 1, time = 1, job = 1}
         local letter, has_id = {}, false
-        local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
         if entry then
             for i = 1, math.min(#entry[2], 6000), 2 do
                 local empty_id = entry[2][i] == 'id' and entry[2][i + 1] == ''
@@ -37,11 +45,20 @@ pub(super) static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| {
             letter[#letter + 1] = 'id'
             letter[#letter + 1] = ARGV[3]
         end
-        redis.call('XADD', KEYS[2], '*', 'reason', ARGV[4], 'error', ARGV[5], 'deliveries', pending[1][4],
+        local new = redis.call('XADD', KEYS[2], '*', 'reason', ARGV[4], 'error', ARGV[5], 'deliveries', deliveries,
             'source', ARGV[2], 'time', time[1] * 1000 + math.floor(time[2] / 1000), 'job', ARGV[3], unpack(letter))
-        redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-        local finished = redis.call('XDEL', KEYS[1], ARGV[2])
-        if finished > 0 then redis.call('INCRBY', KEYS[3], finished) end
+        if ARGV[8] ~= '' then
+            redis.call('HSET', KEYS[4], new, ARGV[8])
+            if redis.call('HGET', KEYS[4], 'owner') ~= ARGV[6] then redis.call('HINCRBY', KEYS[4], 'changes', 1) end
+        end
+        if old == '' then
+            redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+            local finished = redis.call('XDEL', KEYS[1], ARGV[2])
+            if finished > 0 then redis.call('INCRBY', KEYS[3], finished) end
+        else
+            redis.call('XDEL', KEYS[2], old)
+            redis.call('HDEL', KEYS[4], old, 'n' .. old)
+        end
         return 1",
     )
 });
@@ -115,6 +132,10 @@ pub struct DeadLetter {
     pub reason: String,
     /// All that is known, for the operator.
     pub error: String,
+    /// The letter that the job comes from.
+    pub letter: Option<EntryId>,
+    /// What is kept of the letter when later jobs are held behind it.
+    pub record: Option<String>,
 }
 
 /// A job that is not due.
@@ -126,6 +147,8 @@ pub struct Postponed {
     pub job: JobId,
     /// When it is due, Unix milliseconds.
     pub at: u64,
+    /// The letter that the job comes from.
+    pub letter: Option<EntryId>,
 }
 
 impl Broker {
@@ -154,8 +177,10 @@ impl Broker {
     /// Moves an entry to the dead letters. Its receipt is committed; doing it twice writes one letter.
     pub async fn dead_letter(&self, stream: &str, letter: &DeadLetter) -> Result<(), BrokerError> {
         let mut call = DEAD_LETTER.key(stream);
-        call.key(dead_letters(stream)).key(finished(stream)).arg(&self.settings.group).arg(letter.entry.to_string());
-        call.arg(letter.job.to_string()).arg(&letter.reason).arg(&letter.error);
+        call.key(dead_letters(stream)).key(finished(stream)).key(held(stream));
+        call.arg(&self.settings.group).arg(letter.entry.to_string());
+        call.arg(letter.job.to_string()).arg(&letter.reason).arg(&letter.error).arg(&*self.consumer);
+        call.arg(id_or_none(letter.letter)).arg(letter.record.as_deref().unwrap_or_default());
         call.invoke_async::<u64>(&mut self.connection()).await?;
         Ok(())
     }

@@ -17,7 +17,11 @@ impl<D: Domain> Dispatcher<D> {
             let deliveries = entry.deliveries.unwrap_or(0);
             if deliveries >= self.settings.max_deliveries && job.work.is_ok() {
                 let detail = format!("work on it was started {deliveries} times in a row and never came to an end");
-                job.work = Err(Dead::new(DeadCode::MaxDeliveries, detail));
+                let dead = Dead::new(DeadCode::MaxDeliveries, detail);
+                if self.engine.hold_after_dead { job.give_up(dead) } else { job.work = Err(dead) }
+            }
+            if self.engine.hold_after_dead {
+                job.keep_its_place();
             }
             // A job that is dead is not started.
             job.counted |= job.work.is_err();

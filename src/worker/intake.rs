@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::intake_status::State;
 use super::{IntakeStatus, Prefetch, Room, Seats};
 use crate::batch::Incidents;
-use crate::job::Entry;
+use crate::job::{Entry, EntryId, HeldLetter};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Metrics, Source};
 use crate::stream::{Broker, BrokerError};
@@ -20,6 +20,24 @@ pub enum Supply {
     Read(Vec<Entry>),
     /// A reading has come to its end: what waits of it is to be dropped.
     Over,
+    /// These letters hold later jobs of the stream; with `anew`, and no others.
+    Held {
+        /// The stream.
+        stream: Arc<str>,
+        /// Whether there are no others.
+        anew: bool,
+        /// The letters, none of which is in hand.
+        letters: Vec<HeldLetter>,
+    },
+    /// The letters that were made of these entries hold nobody any more: their jobs are in hand, or they are dropped.
+    LetGo {
+        /// The stream.
+        stream: Arc<str>,
+        /// Those that are in hand now, and must have their places in the plan before anything behind them is let go.
+        in_hand: Vec<Entry>,
+        /// The entries.
+        entries: Vec<EntryId>,
+    },
 }
 
 /// What the intake loops share.
@@ -43,6 +61,8 @@ pub struct Intake {
     pub incidents: Arc<Incidents>,
     /// The most entries of one read.
     pub read_count: usize,
+    /// Whether later jobs wait behind a dead one.
+    pub hold_after_dead: bool,
     /// The streams that have to be empty before others go on.
     pub first: Vec<String>,
 }

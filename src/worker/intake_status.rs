@@ -1,5 +1,6 @@
 //! Whether the streams are read, and if not, why: for the intake itself, for `/readyz` and for a metric.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -53,14 +54,15 @@ impl State {
 pub struct IntakeStatus {
     state: Arc<Mutex<State>>,
     store_away: watch::Sender<bool>,
+    held_news: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
 
 impl IntakeStatus {
     /// An intake that is about to read.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        let reading =
-            Self { state: Arc::new(Mutex::new(State::Quiet)), store_away: watch::Sender::new(false), metrics };
+        let state = Arc::new(Mutex::new(State::Quiet));
+        let reading = Self { state, store_away: watch::Sender::new(false), held_news: Arc::default(), metrics };
         reading.set(State::Reads);
         reading
     }
@@ -97,6 +99,16 @@ impl IntakeStatus {
     /// A batch has ended for want of the database; or something shows that it is there.
     pub fn store_is_away(&self, away: bool) {
         self.store_away.send_if_modified(|current| std::mem::replace(current, away) != away);
+    }
+
+    /// A job that was held may go on, since nothing holds it any more.
+    pub fn held_may_go_on(&self) {
+        self.held_news.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one may since this was asked before.
+    pub fn is_held_news(&self) -> bool {
+        self.held_news.swap(false, Ordering::Relaxed)
     }
 
     /// Whether nothing can be committed for now.

@@ -1,9 +1,11 @@
 //! The loops: taking jobs in, running batches of them, telling the broker.
 
 mod accept;
+mod holding;
 mod intake;
 mod intake_status;
 mod linger;
+mod moves;
 mod prefetch;
 mod reading;
 mod seats;
@@ -23,12 +25,12 @@ pub use intake_status::IntakeStatus;
 pub use prefetch::{Prefetch, Room};
 pub use seats::{Seats, Setup};
 
-use crate::batch::{self, Ended, Engine, Prepared, PreparedBatch, PreparedSender, PutBackReason, Step};
+use crate::batch::{self, Ended, Engine, Prepared, PreparedBatch, PreparedSender, PutBackReason, Settled, Step};
 use crate::domain::{AggregateId, Domain};
 use crate::job::Job;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{DrainOutcome, InFlight, Taking};
-use crate::plan::{BatchId, Limits, Plan, Planned, Terms};
+use crate::plan::{BatchId, Holds, Limits, Plan, Planned, Terms};
 use crate::spans::Spans;
 
 /// What the dispatcher goes by.
@@ -66,11 +68,13 @@ pub struct Dispatcher<D: Domain> {
     settings: Settings,
     spans: Spans,
     plan: Plan<Job<D>>,
+    /// The jobs that later ones wait behind.
+    holds: Holds,
     running: JoinSet<(BatchId, InFlight, Ended<D>)>,
     /// What can be expected of those that may be succeeded.
     prospects: HashMap<BatchId, PreparedBatch<D>>,
     openings: (PreparedSender<D>, mpsc::UnboundedReceiver<Prepared<D>>),
-    settling: JoinSet<()>,
+    settling: JoinSet<settle::Written>,
     resolving: JoinSet<HashMap<AggregateId, D::State>>,
     in_flight_jobs: usize,
     /// When the youngest batch was begun.
@@ -120,6 +124,7 @@ impl<D: Domain> Dispatcher<D> {
             settings,
             spans,
             plan: Plan::new(settings.terms),
+            holds: Holds::default(),
             running: JoinSet::new(),
             prospects: HashMap::default(),
             openings: mpsc::unbounded_channel(),
@@ -147,7 +152,7 @@ impl<D: Domain> Dispatcher<D> {
                 Some(ended) = self.running.join_next() => self.end(ended?),
                 Some(opening) = self.openings.1.recv() => self.open(opening),
                 Some(states) = self.resolving.join_next() => self.resolve(&states?),
-                Some(settled) = self.settling.join_next() => settled?,
+                Some(written) = self.settling.join_next() => self.held_are_written(written?),
                 () = self.seats.trusted(), if !is_trusted && self.plan.waiting() > 0 => {}
                 () = tokio::time::sleep(PULSE) => {}
                 () = sleep_until(due) => {}
@@ -184,6 +189,11 @@ impl<D: Domain> Dispatcher<D> {
         match supply {
             Supply::Read(entries) => self.accept(entries),
             Supply::Over => self.leave(|job| job.spell.is_over()),
+            Supply::Held { stream, anew, letters } => self.are_held(&stream, anew, letters),
+            Supply::LetGo { stream, in_hand, entries } => {
+                self.accept(in_hand);
+                self.let_go(&stream, &entries);
+            }
         }
     }
 
@@ -247,6 +257,7 @@ impl<D: Domain> Dispatcher<D> {
             "a batch ended"
         );
         self.in_flight_jobs -= jobs;
+        self.hold_behind(&ended.settled);
         for settled in &ended.settled {
             self.plan.finish(&settled.planned, now);
         }
@@ -271,9 +282,14 @@ impl<D: Domain> Dispatcher<D> {
             }
             let ended_at = SystemTime::now();
             let batch = settle::Batch { jobs, since: batch.since, began: ended_at - took, ended: ended_at };
-            let (engine, prefetch, spans) = (self.engine.clone(), self.prefetch.clone(), self.spans.clone());
-            self.settling.spawn(settle::settle(engine, prefetch, spans, batch, ended.settled));
+            self.settle(batch, ended.settled);
         }
+    }
+
+    /// Has the broker told, beside the next batch.
+    fn settle(&mut self, batch: settle::Batch, settled: Vec<Settled<D>>) {
+        let (engine, prefetch, spans) = (self.engine.clone(), self.prefetch.clone(), self.spans.clone());
+        self.settling.spawn(settle::settle(engine, prefetch, spans, batch, settled));
     }
 
     /// Lets whoever holds these aggregates have them for a while.

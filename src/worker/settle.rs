@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Prefetch;
+use super::moves::Move;
 use crate::batch::{End, Engine, EntryAction, ID_REUSED, Settled, Step};
 use crate::domain::Domain;
 use crate::job::{DeadCode, EntryId, Outcome, Reason, Spell, age_ms};
 use crate::metrics::EndedJob;
 use crate::spans::{JobSpan, Spans};
-use crate::stream::{BrokerError, DeadLetter, Postponed, Reply};
+use crate::stream::{BrokerError, Reply};
 
 /// How often each step is tried. What fails for longer stays pending, and is recognised by its receipt when it is read again.
 const TRIES: u32 = 5;
@@ -28,6 +29,9 @@ pub struct Batch {
     pub ended: SystemTime,
 }
 
+/// Entries that the broker has letters of by now, which later jobs wait behind.
+pub type Written = Vec<(Arc<str>, EntryId)>;
+
 /// Replies, then acknowledges, dead-letters or postpones each entry. Afterwards none of them is in hand.
 pub async fn settle<D: Domain>(
     engine: Arc<Engine<D>>,
@@ -35,56 +39,27 @@ pub async fn settle<D: Domain>(
     spans: Spans,
     batch: Batch,
     settled: Vec<Settled<D>>,
-) {
-    let broker = &engine.broker;
+) -> Written {
     reply(&engine, &settled).await;
-    let mut done: BTreeMap<Arc<str>, (Vec<EntryId>, &Spell)> = BTreeMap::new();
     let told = || settled.iter().filter(|settled| !settled.planned.queued.job.spell.is_gone());
-    for Settled { planned, end } in told() {
-        let job = &planned.queued.job;
-        if matches!(end.action, EntryAction::Acknowledge) {
-            done.entry(job.stream.clone()).or_insert((Vec::new(), &job.spell)).0.push(job.entry);
-        }
-    }
     // First, so that none of them waits for a letter that is refused.
-    for (stream, (ids, spell)) in &done {
-        let broker = broker.bound_to(spell.server());
-        if persist(&engine, ACKNOWLEDGE, TRIES, || broker.acknowledge(stream, ids)).await.is_none() {
-            spell.leave_untold();
-        }
-    }
-    let mut moved = HashSet::new();
+    acknowledge(&engine, told()).await;
+    let (mut moved, mut written) = (HashSet::new(), Written::new());
     // What was refused for one entry may be for all, and they do not wait for each other's tries.
     let mut refused = HashSet::new();
     for Settled { planned, end } in told() {
-        let spell = &planned.queued.job.spell;
-        let (stream, entry, job) = (&planned.queued.job.stream, planned.queued.job.entry, planned.queued.job.id);
-        match &end.action {
-            EntryAction::Acknowledge => {}
-            EntryAction::DeadLetter { error } => {
-                let broker = broker.bound_to(spell.server());
-                let reason = end.outcome.reason_text().unwrap_or_default().into_owned();
-                let letter = DeadLetter { entry, job, reason, error: error.clone() };
-                let tries = if refused.contains(&(stream, "dead-letter")) { 1 } else { TRIES };
-                match persist(&engine, "dead-letter", tries, || broker.dead_letter(stream, &letter)).await {
-                    Some(()) => drop(moved.insert((stream.clone(), entry))),
-                    None => {
-                        spell.leave_untold();
-                        refused.insert((stream, "dead-letter"));
-                    }
-                }
+        let job = &planned.queued.job;
+        let Some(step) = Move::of(&engine, planned, end) else { continue };
+        let tries = if refused.contains(&(&job.stream, step.name())) { 1 } else { TRIES };
+        let broker = engine.broker.bound_to(job.spell.server());
+        match persist(&engine, step.name(), tries, || step.make(&broker, &job.stream)).await {
+            Some(()) => {
+                moved.insert((job.stream.clone(), job.entry));
+                written.extend(step.holds().then(|| (job.stream.clone(), job.entry)));
             }
-            EntryAction::Postpone { at } => {
-                let broker = broker.bound_to(spell.server());
-                let postponed = Postponed { entry, job, at: *at };
-                let tries = if refused.contains(&(stream, "postpone")) { 1 } else { TRIES };
-                match persist(&engine, "postpone", tries, || broker.postpone(stream, postponed)).await {
-                    Some(()) => drop(moved.insert((stream.clone(), entry))),
-                    None => {
-                        spell.leave_untold();
-                        refused.insert((stream, "postpone"));
-                    }
-                }
+            None => {
+                job.spell.leave_untold();
+                refused.insert((&job.stream, step.name()));
             }
         }
     }
@@ -93,12 +68,39 @@ pub async fn settle<D: Domain>(
     }
     count(&engine, &settled, &moved, batch.since.elapsed());
     tell(&spans, batch, &settled);
+    written
+}
+
+/// What ends with its entry, or with the letter that it came from.
+async fn acknowledge<'a, D: Domain>(engine: &Engine<D>, settled: impl Iterator<Item = &'a Settled<D>>) {
+    let mut done: BTreeMap<Arc<str>, (&Spell, [Vec<EntryId>; 2])> = BTreeMap::new();
+    for Settled { planned, end } in settled {
+        let job = &planned.queued.job;
+        if matches!(end.action, EntryAction::Acknowledge) {
+            let (_, [entries, letters]) =
+                done.entry(job.stream.clone()).or_insert_with(|| (&job.spell, Default::default()));
+            match job.letter {
+                Some(letter) => letters.push(letter),
+                None => entries.push(job.entry),
+            }
+        }
+    }
+    for (stream, (spell, [entries, letters])) in &done {
+        let broker = engine.broker.bound_to(spell.server());
+        let told = persist(engine, ACKNOWLEDGE, TRIES, || async {
+            broker.acknowledge(stream, entries).await?;
+            broker.end_letters(stream, letters).await
+        });
+        if told.await.is_none() {
+            spell.leave_untold();
+        }
+    }
 }
 
 async fn reply<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>]) {
     let replies: Vec<Reply> = settled
         .iter()
-        .filter(|settled| !matches!(settled.end.action, EntryAction::Postpone { .. }))
+        .filter(|settled| settled.end.is_final())
         .filter_map(|Settled { planned, end: End { outcome, .. } }| {
             Some(Reply {
                 stream: planned.queued.job.reply.clone()?,
@@ -160,11 +162,14 @@ fn count<D: Domain>(engine: &Engine<D>, settled: &[Settled<D>], moved: &HashSet<
     for Settled { planned, end } in settled {
         let (queue, job) = (&*planned.queued.job.stream, &planned.queued.job);
         let has_moved = moved.contains(&(job.stream.clone(), job.entry));
-        if matches!(end.action, EntryAction::Postpone { .. }) {
-            if has_moved {
+        if !end.is_final() {
+            if has_moved && matches!(end.action, EntryAction::Postpone { .. }) {
                 engine.metrics.scheduled(queue);
             }
             continue;
+        }
+        if job.is_late && !end.is_duplicate && job.at.is_none() {
+            engine.metrics.missed(queue);
         }
         let age = age_ms(job.entry.ms, now_ms).map(Duration::from_millis);
         let attempts = planned.queued.tries + 1;
@@ -201,7 +206,7 @@ fn tell<D: Domain>(spans: &Spans, batch: Batch, settled: &[Settled<D>]) {
     }
     for Settled { planned, end } in settled {
         let (job, label, reason) = (&planned.queued.job, end.label(), end.outcome.reason_text());
-        if matches!(end.action, EntryAction::Postpone { .. }) {
+        if !end.is_final() {
             continue;
         }
         tracing::trace!(

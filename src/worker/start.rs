@@ -28,13 +28,16 @@ impl<D: Domain> Dispatcher<D> {
             if until.is_some() && self.in_vain.is_some_and(|then| waiting < then + least) {
                 return self.next_due(now, until);
             }
-            let batch = self.plan.next_batch(now, self.settings.limits, least);
+            let mut batch = self.plan.next_batch(now, self.settings.limits, least);
             if batch.jobs.is_empty() {
                 self.in_vain = until.map(|_| waiting);
                 return self.next_due(now, until);
             }
-            self.last_begun = now;
-            self.start(batch);
+            self.hold_back(&mut batch, now);
+            if !batch.jobs.is_empty() {
+                self.last_begun = now;
+                self.start(batch);
+            }
         }
         self.plan.next_due(now)
     }

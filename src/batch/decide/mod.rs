@@ -12,7 +12,7 @@ pub use watch::DecisionWatch;
 
 use crate::domain::{AggregateId, Domain, NewEvent, Rejection, States, Targets};
 use crate::fail;
-use crate::job::{Dead, DeadCode, Fingerprint, Job, JobId, Outcome};
+use crate::job::{Dead, DeadCode, Fingerprint, Job, JobId, Outcome, OutcomeKind};
 use crate::plan::Planned;
 use crate::store::StoredReceipt;
 
@@ -36,7 +36,7 @@ pub enum Verdict {
     NotDue(u64),
     /// An aggregate that it touches has events which this program cannot read.
     Unreadable,
-    /// It touches other aggregates than was thought, or an older job that had to go back touches the same.
+    /// It touches other aggregates than was thought, or an older job that had to go back, or is dead, touches the same.
     Again,
 }
 
@@ -44,6 +44,15 @@ impl Verdict {
     /// Whether the job goes back to the plan, having come to no end.
     pub fn goes_back(&self) -> bool {
         matches!(self, Self::Unreadable | Self::Again)
+    }
+
+    /// Whether the job is dead, now or by its receipt.
+    pub fn is_dead(&self) -> bool {
+        match self {
+            Self::Ends(outcome) => outcome.kind == OutcomeKind::Dead,
+            Self::Duplicate(receipt) => receipt.outcome == OutcomeKind::Dead.as_str(),
+            _ => false,
+        }
     }
 }
 
@@ -71,6 +80,8 @@ pub struct Known<D: Domain> {
     pub versions: HashMap<AggregateId, u64>,
     /// Aggregates whose events cannot be read by this program.
     pub unreadable: HashSet<AggregateId>,
+    /// Whether later jobs wait behind a dead one.
+    pub hold_after_dead: bool,
 }
 
 impl<D: Domain> Known<D> {
@@ -115,7 +126,7 @@ struct Decider<D: Domain> {
 /// Decides `jobs` in their order on what is `known`; each sees what the ones before it changed. `now_ms` is the broker's
 /// time.
 pub fn decide<D: Domain>(jobs: &[Planned<Job<D>>], known: Known<D>, now_ms: u64) -> Decided<D> {
-    let Known { receipts, states, versions, unreadable } = known;
+    let Known { receipts, states, versions, unreadable, hold_after_dead } = known;
     let decided =
         Decided { verdicts: Vec::with_capacity(jobs.len()), events: vec![], states, versions, read_only: vec![] };
     let (settled, read, written) = (HashMap::default(), HashSet::default(), HashSet::default());
@@ -126,7 +137,7 @@ pub fn decide<D: Domain>(jobs: &[Planned<Job<D>>], known: Known<D>, now_ms: u64)
         if matches!(verdict, Verdict::Ends(_)) {
             deciding.settled.insert(planned.queued.job.id, (index, planned.queued.job.fingerprint));
         }
-        if verdict.goes_back() {
+        if verdict.goes_back() || hold_after_dead && verdict.is_dead() {
             deciding.barred.extend(planned.aggregates().iter().cloned());
         }
         deciding.decided.verdicts.push(verdict);

@@ -83,7 +83,7 @@ fn known<D: Domain>(
 ) -> Known<D> {
     let versions = cached.iter().map(|(aggregate, (version, _))| (aggregate.clone(), *version)).collect();
     let states = cached.into_iter().map(|(aggregate, (_, state))| (aggregate, state)).collect();
-    Known { receipts, states, versions, unreadable: HashSet::default() }
+    Known { receipts, states, versions, unreadable: HashSet::default(), hold_after_dead: false }
 }
 
 /// Takes out of `cached` what is behind its head, or has none.

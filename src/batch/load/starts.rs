@@ -65,17 +65,25 @@ impl<'a, D: Domain> Starts<'a, D> {
     }
 }
 
+/// How often work on the jobs of entries, or of letters, was started.
+type Counts = Vec<(EntryId, u64)>;
+
 /// Sets how often in a row work on each of these jobs was started.
 async fn set<'a, D: Domain + 'a>(
     broker: &Broker,
     jobs: impl Iterator<Item = (&'a Job<D>, u64)>,
 ) -> Result<(), BrokerError> {
-    let mut streams: BTreeMap<Arc<str>, Vec<(EntryId, u64)>> = BTreeMap::new();
+    let mut streams: BTreeMap<Arc<str>, [Counts; 2]> = BTreeMap::new();
     for (job, starts) in jobs {
-        streams.entry(job.stream.clone()).or_default().push((job.entry, starts));
+        let [entries, letters] = streams.entry(job.stream.clone()).or_default();
+        match job.letter {
+            Some(letter) => letters.push((letter, starts)),
+            None => entries.push((job.entry, starts)),
+        }
     }
-    for (stream, entries) in streams {
+    for (stream, [entries, letters]) in streams {
         broker.set_starts(&stream, &entries).await?;
+        broker.set_letter_starts(&stream, &letters).await?;
     }
     Ok(())
 }

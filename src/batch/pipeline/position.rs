@@ -21,6 +21,8 @@ struct State {
     placed: u64,
     /// Transactions on their way that have not had it yet.
     unplaced: u32,
+    /// Another daemon writes to the log as well, so nothing is foreseen.
+    is_shared: bool,
     /// How many transactions to come have sums.
     wary: u32,
     /// How many there were after the last one that was wrong; fewer with each that was right.
@@ -31,11 +33,16 @@ impl PositionPredictor {
     /// A transaction of `count` events is about to be sent.
     pub(in crate::batch) fn transaction(&self, count: u64) -> Prediction<'_> {
         let mut state = self.state();
-        let base = state.end.filter(|_| state.wary == 0);
+        let base = state.end.filter(|_| state.wary == 0 && !state.is_shared);
         state.end = state.end.map(|end| end + count);
         state.unplaced += 1;
         state.wary = state.wary.saturating_sub(1);
         Prediction { predictor: self, count, base, is_placed: false, is_committed: false }
+    }
+
+    /// Whether another daemon writes to the log as well: it owns other streams.
+    pub fn share(&self, is_shared: bool) {
+        self.state().is_shared = is_shared;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

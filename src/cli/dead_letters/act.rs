@@ -28,7 +28,7 @@ use crate::daemon;
 use crate::exit::Exit;
 use crate::job::{EntryId, JobId};
 use crate::store::Store;
-use crate::stream::{Broker, Letter};
+use crate::stream::{Broker, Letter, Requeued};
 
 /// Arguments of `dead-letters requeue` and `drop`.
 #[derive(Debug, Args)]
@@ -120,15 +120,21 @@ impl Work {
             store.forget_dead(&jobs).await?;
         }
         for letter in letters {
-            let done = self.dry_run || self.broker.requeue(stream, letter.id).await?;
-            self.told(letter, done)?;
+            let done = if self.dry_run { Requeued::Done } else { self.broker.requeue(stream, letter.id).await? };
+            match done {
+                Requeued::WaitsOn => self.say(letter, "waits on behind an older one")?,
+                done => self.told(letter, done == Requeued::Done)?,
+            }
         }
         Ok(())
     }
 
     fn told(&mut self, letter: &Letter, done: bool) -> Result<(), Failed> {
         *(if done { &mut self.done } else { &mut self.gone }) += 1;
-        let verb = if done { self.verb() } else { "was gone already" };
+        self.say(letter, if done { self.verb() } else { "was gone already" })
+    }
+
+    fn say(&self, letter: &Letter, verb: &str) -> Result<(), Failed> {
         if self.json {
             let mut object = summary(letter);
             object["result"] = verb.into();

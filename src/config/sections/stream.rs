@@ -13,6 +13,8 @@ pub struct Stream {
     pub url: Secret,
     /// The streams to read.
     pub names: Vec<String>,
+    /// Whether they are shared out among the fleet.
+    pub spread: bool,
     /// Those of them that must be empty before jobs of the others are begun.
     pub first: Vec<String>,
     /// The consumer group.
@@ -31,6 +33,8 @@ pub struct Stream {
     pub claim_after: Duration,
     /// Started attempts before a job is dead-lettered.
     pub max_deliveries: u32,
+    /// Whether jobs that share an aggregate with a dead letter go behind it.
+    pub hold_after_dead: bool,
     /// How long a job that only another version of this program may know waits for a daemon of that version.
     pub unknown_types_wait: Duration,
     /// Largest `data` of a job, in bytes.
@@ -46,6 +50,7 @@ impl Stream {
         Stream {
             url: layers.url("stream.url", missing, url::check_redis),
             names: read_stream_names(layers),
+            spread: layers.flag("stream.spread"),
             first: read_first(layers),
             group: layers.parsed("stream.group", NAME_RULE, name).unwrap_or_default(),
             block: layers.millis("stream.block_ms", 1..=150),
@@ -55,6 +60,7 @@ impl Stream {
             heartbeat: layers.millis("stream.heartbeat_ms", 0..=86_400_000),
             claim_after: layers.millis("stream.claim_after_ms", 10..=86_400_000),
             max_deliveries: layers.count("stream.max_deliveries", 1..=1_000),
+            hold_after_dead: layers.flag("stream.hold_after_dead"),
             unknown_types_wait: layers.millis("stream.unknown_types_wait_ms", 0..=86_400_000),
             max_data_bytes: layers.bytes("stream.max_data_bytes", 64..=16 << 20),
             reply_length: layers.count("stream.reply_length", 1..=10_000_000),
@@ -99,9 +105,9 @@ fn read_first(layers: &mut Layers) -> Vec<String> {
 }
 
 /// What the names of keys beside a stream end in.
-const OWN_ENDINGS: [&str; 8] =
-    [":dead", ":scheduled", ":finished", ":lineage", ":owner", ":fleet", ":paused", ":retention"];
-const OWN_ENDINGS_RULE: &str = "must not end in :dead, :scheduled, :finished, :lineage, :owner, :fleet, :paused or :retention, which are the daemon's own";
+const OWN_ENDINGS: [&str; 9] =
+    [":dead", ":held", ":scheduled", ":finished", ":lineage", ":owner", ":fleet", ":paused", ":retention"];
+const OWN_ENDINGS_RULE: &str = "must not end in :dead, :held, :scheduled, :finished, :lineage, :owner, :fleet, :paused or :retention, which are the daemon's own";
 
 const NAME_RULE: &str = "must be 1 to 128 bytes of text without white space, control characters or ://";
 

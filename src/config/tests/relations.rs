@@ -6,7 +6,7 @@ use super::*;
 fn stream_names_leave_room_for_the_daemons_own() {
     let of = |problem: &str| format!("stream.names (from LOCKKEEPER_STREAM_NAMES): stream 2: {problem}");
     let dead = of(
-        "must not end in :dead, :scheduled, :finished, :lineage, :owner, :fleet, :paused or :retention, which are the daemon's own",
+        "must not end in :dead, :held, :scheduled, :finished, :lineage, :owner, :fleet, :paused or :retention, which are the daemon's own",
     );
     assert_problem("LOCKKEEPER_STREAM_NAMES", "jobs,jobs:dead", &dead);
     assert_problem("LOCKKEEPER_STREAM_NAMES", "jobs,jobs:scheduled", &dead);

@@ -15,7 +15,7 @@ pub use found::{Finding, Lack};
 
 use super::connection::{ACKNOWLEDGE, Broker, BrokerError};
 use super::group::{consumers, log, starts};
-use super::keys::{dead_letters, finished, fleet, owner, paused, retention, scheduled};
+use super::keys::{dead_letters, finished, fleet, held, owner, paused, retention, scheduled};
 use super::lineage::{self, lineage};
 use super::settings::Settings;
 use super::{lease, letters, members, pause, replies, sample, schedule, settle};
@@ -105,7 +105,7 @@ fn asks(settings: &Settings, consumer: &str, retains: bool) -> (Vec<&'static Scr
         asks.harmless("UNLINK", NOBODYS_REPLY, &[KEY]);
         asks.script("the script that deletes replies", &replies::DELETE_STALE, &[NOBODYS_REPLY], &["0", "0"]);
     }
-    let scripts: [&Script; 27] = [
+    let scripts: [&Script; 32] = [
         &NOTHING,
         &consumers::REMOVE_CONSUMERS,
         &lease::BEAT,
@@ -113,6 +113,11 @@ fn asks(settings: &Settings, consumer: &str, retains: bool) -> (Vec<&'static Scr
         &letters::PAGE,
         &letters::NEWEST,
         &letters::REQUEUE,
+        &letters::DROP,
+        &letters::held::GO_BY,
+        &letters::held::SWEEP_HELD,
+        &letters::held::END_LETTERS,
+        &letters::held::SET_LETTER_STARTS,
         &lineage::ASK,
         &lineage::MAKE_GROUP,
         &log::DELIVERED,
@@ -162,6 +167,15 @@ fn of_side_keys(asks: &mut Asks, stream: &str, consumer: &str) {
     asks.harmless("XREVRANGE", dead, &[KEY, NO_ENTRY, NO_ENTRY]);
     asks.harmless("XDEL", dead, &[KEY, NO_ENTRY]);
     asks.harmless("XLEN", dead, &[KEY]);
+    let holds = &held(stream);
+    asks.harmless("HGET", holds, &[KEY, WRONG]);
+    asks.harmless("HMGET", holds, &[KEY, WRONG]);
+    asks.harmless("HGETALL", holds, &[KEY]);
+    asks.harmless("HEXISTS", holds, &[KEY, WRONG]);
+    asks.harmless("HSCAN", holds, &[KEY, "0", "MATCH", consumer, "COUNT", "1"]);
+    asks.harmless("HDEL", holds, &[KEY, WRONG]);
+    asks.refused("HSET", holds, &[KEY, WRONG, "", WRONG]);
+    asks.refused("HINCRBY", holds, &[KEY, WRONG, WRONG]);
     let schedule = &scheduled(stream);
     asks.refused("ZADD", schedule, &[KEY, WRONG, ""]);
     asks.harmless("ZREM", schedule, &[KEY, consumer]);
@@ -190,10 +204,12 @@ fn of_side_keys(asks: &mut Asks, stream: &str, consumer: &str) {
 /// Each script with all of its keys.
 fn of_scripts(asks: &mut Asks, stream: &str, group: &str, consumer: &str) {
     let (dead, schedule, count) = (&*dead_letters(stream), &*scheduled(stream), &*finished(stream));
-    let no_entry = [group, NO_ENTRY, "", "", ""];
+    let holds = &*held(stream);
+    let no_entry = [group, NO_ENTRY, "", "", "", "", "", ""];
+    let not_due = [group, NO_ENTRY, "", "", ""];
     asks.script("the script that acknowledges", &ACKNOWLEDGE, &[stream, count], &[group, NO_ENTRY]);
-    asks.script("the script that dead-letters", &settle::DEAD_LETTER, &[stream, dead, count], &no_entry);
-    asks.script("the script that postpones", &schedule::POSTPONE, &[stream, schedule, count], &no_entry);
+    asks.script("the script that dead-letters", &settle::DEAD_LETTER, &[stream, dead, count, holds], &no_entry);
+    asks.script("the script that postpones", &schedule::POSTPONE, &[stream, schedule, count, dead, holds], &not_due);
     asks.script("the script that promotes", &schedule::PROMOTE, &[stream, schedule, dead], &["0", "0"]);
     asks.script("the script that lists what was delivered", &log::DELIVERED, &[stream], &[group, "", "0"]);
     asks.script("the script that takes entries over", &log::SEIZE, &[stream], &[group, consumer, "1", NO_ENTRY]);
@@ -216,7 +232,12 @@ fn of_scripts(asks: &mut Asks, stream: &str, group: &str, consumer: &str) {
         asks.script("the script that lists entries", &letters::PAGE, &[key], &[NO_ENTRY, NO_ENTRY, "1", "1"]);
     }
     asks.script("the script that finds the newest letter", &letters::NEWEST, &[dead], &[]);
-    asks.script("the script that requeues", &letters::REQUEUE, &[dead, stream], &[NO_ENTRY]);
+    asks.script("the script that requeues", &letters::REQUEUE, &[dead, stream, holds], &[NO_ENTRY]);
+    asks.script("the script that drops letters", &letters::DROP, &[dead, holds], &[NO_ENTRY]);
+    asks.script("the script that ends letters", &letters::held::END_LETTERS, &[dead, holds], &[]);
+    asks.script("the script that reads what is held", &letters::held::GO_BY, &[holds], &["", "0"]);
+    asks.script("the script that looks for letters that are gone", &letters::held::SWEEP_HELD, &[holds, dead], &["0"]);
+    asks.script("the script that counts starts of letters", &letters::held::SET_LETTER_STARTS, &[holds], &[]);
     asks.script("the script that lists the schedule", &schedule::IN_ORDER, &[schedule], &["+inf", "0", "0", "1"]);
     asks.script("the script that scans the schedule", &schedule::ALL, &[schedule], &["0", "1", "1", "0"]);
     asks.script("the script that finds when jobs are due", &schedule::DUE, &[schedule], &["0", "0"]);

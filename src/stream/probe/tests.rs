@@ -18,7 +18,7 @@ fn all() -> (Vec<&'static Script>, Vec<Ask>) {
 /// The sources that talk to the broker: all of this room's but the probe's own.
 fn sources() -> Vec<String> {
     let room = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/stream");
-    let folders = [room.clone(), room.join("connection"), room.join("group")];
+    let folders = [room.clone(), room.join("connection"), room.join("group"), room.join("letters")];
     let paths = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap().flatten());
     let paths = paths.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "rs"));
     paths.map(|path| std::fs::read_to_string(path).unwrap()).collect()
@@ -70,7 +70,7 @@ fn every_script_is_loaded_and_tried_with_as_many_keys_as_it_has() {
 fn every_key_of_every_stream_is_tried() {
     let keys: BTreeSet<String> = all().1.into_iter().flat_map(|ask| ask.keys).collect();
     for stream in ["jobs", "more"] {
-        for side in ["", ":dead", ":scheduled", ":finished", ":lineage", ":owner", ":paused"] {
+        for side in ["", ":dead", ":held", ":scheduled", ":finished", ":lineage", ":owner", ":paused"] {
             assert!(keys.contains(&format!("{stream}{side}")), "{stream}{side}: {keys:?}");
         }
     }

@@ -34,10 +34,20 @@ impl Reading {
 
     /// Takes in hand what is not there yet, and passes on what may be begun.
     pub(super) fn accept(&mut self, read: Vec<Entry>, room: &mut Room) {
-        let fresh = self.intake.take(read, room);
+        let mut fresh = self.intake.take(read, room);
+        fresh.iter_mut().for_each(|entry| self.note_place(entry));
         let (waiting, ready): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|entry| self.has_to_wait(&entry.stream));
         self.withheld.extend(waiting);
         self.intake.pass_on(ready);
+    }
+
+    /// Notes of an entry in hand whether it came after younger ones.
+    fn note_place(&mut self, entry: &mut Entry) {
+        let Some(log) = self.logs.iter_mut().find(|log| *log.name == *entry.stream) else { return };
+        let spell = entry.spell.number();
+        let youngest = log.youngest.filter(|(of, _)| *of == spell).map(|(_, id)| id);
+        entry.is_late = youngest.is_some_and(|youngest| entry.id < youngest);
+        log.youngest = Some((spell, youngest.map_or(entry.id, |youngest| youngest.max(entry.id))));
     }
 
     /// Passes on what was withheld, if every first stream is empty by now.

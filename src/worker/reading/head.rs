@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Owned, Reading};
+use super::Reading;
+use super::log::Owned;
 use crate::job::{Entry, EntryId, Spell};
 use crate::stream::{BrokerError, Read};
 
@@ -32,8 +33,11 @@ impl Reading {
                 let mut fits: Vec<EntryId> = missing.drain(..missing.len().min(room.entries())).collect();
                 let seized = self.seize(&name, &spell, is_untouched, &mut fits).await?;
                 missing.splice(..0, fits);
+                self.look_at_held(number).await?;
                 self.accept(seized, &mut room);
+                drop(room);
                 self.release_withheld().await?;
+                self.take_letters(number).await?;
                 if !self.withheld.is_empty() {
                     // It is begun again when the first streams are empty.
                     return Ok(());
@@ -43,6 +47,8 @@ impl Reading {
                 break;
             }
         }
+        self.look_at_held(number).await?;
+        self.take_letters(number).await?;
         let log = &mut self.logs[number];
         (log.is_whole, log.is_doubted) = (true, false);
         if let Some(owned) = &mut log.owned {

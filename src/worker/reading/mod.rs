@@ -10,6 +10,8 @@ mod appetite;
 mod ebb;
 mod first;
 mod head;
+mod held;
+mod log;
 
 use std::time::{Duration, Instant};
 
@@ -23,33 +25,10 @@ use crate::lifecycle::Phase;
 use crate::stream::{BrokerError, LARGE_ANSWER, Reader};
 use appetite::Appetite;
 use ebb::ebb;
+use log::{Log, Owned};
 
 /// Time between two surveys of the streams.
 const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// One stream, as this process reads it.
-pub(super) struct Log {
-    /// Its number in the configuration.
-    number: usize,
-    pub name: String,
-    pub owned: Option<Owned>,
-    /// Whether all that was delivered is in hand.
-    pub is_whole: bool,
-    /// Whether the last survey found more than is in hand.
-    pub is_doubted: bool,
-}
-
-/// A stream that this process owns.
-#[derive(Clone)]
-pub(super) struct Owned {
-    take: Take,
-    /// The present reading of it.
-    pub spell: Spell,
-    /// Those before, of streams of that name that are gone.
-    former: Vec<Spell>,
-    /// Nobody has begun what was delivered: the owner before has left nothing behind, and this one has not read to the end yet.
-    pub is_untouched: bool,
-}
 
 /// The streams, and what reads them.
 pub(super) struct Reading {
@@ -86,7 +65,7 @@ impl Intake {
 impl Reading {
     pub fn new(intake: Intake) -> Self {
         let names = intake.broker.settings().names.iter().cloned().enumerate();
-        let log = |(number, name)| Log { number, name, owned: None, is_whole: false, is_doubted: false };
+        let log = |(number, name)| Log::new(number, name);
         Self {
             logs: names.map(log).collect(),
             intake,
@@ -232,10 +211,20 @@ impl Reading {
         entries.extend(self.with_spells(read.entries));
         // None of them may be begun before all are there: two that read at one time have each what is older than the other's.
         entries.sort_by(|one, other| (&one.stream, one.id).cmp(&(&other.stream, other.id)));
+        self.hear_of_held();
+        for number in 0..self.logs.len() {
+            if self.logs[number].is_whole {
+                self.look_at_held(number).await?;
+            }
+        }
         self.accept(entries, &mut room);
+        drop(room);
         self.is_torn = false;
         self.reader = (!is_swollen).then_some(reader);
         self.release_withheld().await?;
+        for number in 0..self.logs.len() {
+            self.take_letters(number).await?;
+        }
         match refusal {
             // Mended at once if it can be; else the streams that can be read wait for nothing.
             Some(error) if error.is_group_gone() => return Err(error),

@@ -92,13 +92,16 @@ impl Driver {
     fn wish(&mut self) {
         let (now, runs, is_fit) = (Instant::now(), self.runs(), self.setup.fitness.borrow().is_fit());
         let owns_first = self.seats.first().is_some_and(|seat| seat.held().is_some());
+        let share = self.setup.spread.then(|| self.share(now));
         for (number, seat) in self.seats.iter_mut().enumerate() {
             let is_owned = seat.held().is_some();
             // An owner that is unfit keeps what it has, unless a peer can do the work; and what a peer knows, it leaves to that one.
-            let wishes = runs && (is_fit || is_owned) && !(is_owned && self.fleet.known_to_peer(number, now).is_some());
+            let leaves = self.fleet.known_to_peer(number, now).is_some()
+                || share.is_some_and(|share| share.leaves == Some(number));
+            let wishes = runs && (is_fit || is_owned) && !(is_owned && leaves);
             let wanted = &self.leases.borrow()[number].wants;
             let is_skilled = wanted.is_empty() || self.setup.skills.have(wanted);
-            let is_first = (number == 0 || owns_first) && is_skilled;
+            let is_first = share.map_or(number == 0 || owns_first, |share| share.takes) && is_skilled;
             seat.wish(wishes, if is_first { Duration::ZERO } else { RESERVE });
         }
     }
@@ -152,7 +155,7 @@ impl Driver {
             self.since.taken(sent);
             let is_free = seen.tenancy == Tenancy::Free;
             // What it may have begun, it may have locked.
-            if !take.is_clean && !seen.id.is_empty() {
+            if !take.is_clean && !seen.id.is_empty() && !self.lives_on(number, &seen.id, now) {
                 (self.setup.succeed)(&seen.id);
             }
             self.setup.metrics.taken(&stream, if is_free { TakenFrom::Free } else { TakenFrom::Silent });
@@ -161,6 +164,15 @@ impl Driver {
                 "this daemon owns the stream and runs its jobs"
             );
         }
+    }
+
+    /// Whether whoever was silent here is not where it owns another stream: then its locks are in use.
+    fn lives_on(&self, number: usize, id: &str, now: Instant) -> bool {
+        let of = |id: &str| id.rsplit_once('-').map(|(process, _)| process.to_owned());
+        let leases = self.leases.borrow();
+        let others = self.seats.iter().zip(&*leases).enumerate().filter(|(other, _)| *other != number);
+        let mut its = others.filter(|(_, (_, lease))| lease.tenancy != Tenancy::Free && of(&lease.id) == of(id));
+        its.any(|(_, (seat, _))| seat.silent_for(now).is_some_and(|silent| silent < self.setup.times.lease))
     }
 
     async fn beat(&mut self, number: usize, tenancy: Tenancy) {
@@ -237,6 +249,8 @@ impl Driver {
             Released::Drain
         } else if self.setup.lifecycle.is_quiet() {
             Released::Quiet
+        } else if self.setup.spread && self.setup.fitness.borrow().is_fit() {
+            Released::Balance
         } else {
             Released::Unfit
         }
@@ -283,6 +297,14 @@ impl Driver {
             held.fill(self.runs().then_some(Take { epoch: 1, is_clean: false }));
             until = Some(Instant::now() + self.setup.times.lease);
         }
+        let leases = self.leases.borrow();
+        let is_shared = self
+            .seats
+            .iter()
+            .zip(&*leases)
+            .any(|(seat, lease)| seat.role(Instant::now()) == Role::StandingBy && lease.tenancy != Tenancy::Free);
+        drop(leases);
+        (self.setup.share)(is_shared);
         self.trusted_until.send_replace(until);
         let now = Instant::now();
         let role = self.seats.iter().map(|seat| seat.role(now)).max().unwrap_or(Role::StandingBy);

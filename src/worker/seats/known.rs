@@ -11,6 +11,8 @@ use crate::stream::{Pause, Skills};
 pub(super) struct Fleet {
     /// When a peer was last known to be able to do the work.
     pub peer: Option<Instant>,
+    /// The other daemons that could do the work, as they have shown lately.
+    pub peers: Vec<String>,
     /// What keeps the jobs of each stream from being started.
     pub pauses: Vec<Option<Pause>>,
     /// What a job of each stream waits for.
@@ -37,7 +39,7 @@ const OLDER_FIRST: Duration = Duration::from_millis(100);
 impl Fleet {
     pub fn new(streams: usize) -> Self {
         let (pauses, wants) = (vec![None; streams], vec![None; streams]);
-        Self { peer: None, pauses, wants, skills: Vec::new(), is_closed: vec![false; streams] }
+        Self { peer: None, peers: Vec::new(), pauses, wants, skills: Vec::new(), is_closed: vec![false; streams] }
     }
 
     /// What a job of the stream needs, if a peer knows it and what is older has been begun: then the stream is left to that one.

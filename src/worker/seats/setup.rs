@@ -109,10 +109,14 @@ pub struct Setup {
     pub id: String,
     /// Machine and process, for people.
     pub host: String,
+    /// Whether the streams are shared out among the fleet.
+    pub spread: bool,
     /// What jobs it knows.
     pub skills: Skills,
     /// Is told of an owner that is gone: its locks need not be waited for.
     pub succeed: Box<dyn Fn(&str) + Send>,
+    /// Is told whether others own streams too, and write to the same log.
+    pub share: Box<dyn Fn(bool) + Send>,
     /// Is told who owns the streams.
     pub metrics: Arc<Metrics>,
     /// Whether this process reaches what the work needs; changes with every probe.

@@ -59,6 +59,8 @@ async fn entries_that_no_list_has_are_run_in_their_order_and_counted() {
         "every job has run once, in their order"
     );
     assert_eq!(daemon.metric(&counted(&world)).await, Some(8.0), "those that no list had");
+    let missed = format!(r#"lockkeeper_queue_missed_total{{queue="{}"}}"#, world.stream);
+    assert_eq!(daemon.metric(&missed).await, Some(0.0), "and none of them too late");
 }
 
 #[tokio::test]
@@ -108,4 +110,21 @@ async fn more_orphans_than_there_is_room_for_are_run_and_the_lag_need_not_be_kno
     ran.sort_unstable();
     assert_eq!(ran, (1..=1501).collect::<Vec<_>>(), "every job has run once");
     assert_eq!(daemon.metric(&counted(&world)).await, Some(350.0));
+}
+
+#[tokio::test]
+async fn a_job_that_runs_after_younger_ones_since_the_group_was_moved_is_told() {
+    let world = World::new().await;
+    let daemon = world.daemon(&[]).await;
+    let missed = format!(r#"lockkeeper_queue_missed_total{{queue="{}"}}"#, world.stream);
+    world.item_on_sale(&world.id("pen"), 1).await;
+    world.drained().await;
+    assert_eq!(daemon.metric(&missed).await, Some(0.0));
+    let skip = "local function add(quantity) redis.call('XADD', KEYS[1], '*', 'type', 'item.restock', 'key', ARGV[1], \
+            'data', '{\"quantity\":' .. quantity .. '}') end \
+        add(1) redis.call('XGROUP', 'SETID', KEYS[1], 'lockkeeper', '$') add(2) add(3) return 1";
+    world.redis_do::<u64>(&["EVAL", skip, "1", &world.stream, &world.id("pen")]).await;
+    world.drained().await;
+    assert_eq!(world.restocked(&world.id("pen")).await, [2, 3, 1], "it could not be known of before");
+    assert_eq!(daemon.metric(&missed).await, Some(1.0));
 }

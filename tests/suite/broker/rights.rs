@@ -33,10 +33,12 @@ const COMMANDS: &[&str] = &[
     "exists",
     "get",
     "hdel",
+    "hexists",
     "hget",
     "hgetall",
     "hincrby",
     "hmget",
+    "hscan",
     "hset",
     "incrby",
     "scan",
@@ -81,8 +83,9 @@ fn commands_but(left_out: &str) -> Vec<String> {
 }
 
 fn keys_but(stream: &str, left_out: &str) -> Vec<String> {
-    let sides = ["", ":dead", ":scheduled", ":finished", ":lineage", ":owner", ":fleet", ":paused", ":retention"]
-        .map(|side| format!("{stream}{side}"));
+    let sides =
+        ["", ":dead", ":held", ":scheduled", ":finished", ":lineage", ":owner", ":fleet", ":paused", ":retention"]
+            .map(|side| format!("{stream}{side}"));
     let keys = sides.into_iter().chain(["reply:*".to_owned()]);
     keys.filter(|key| key != left_out).map(|key| format!("~{key}")).collect()
 }
@@ -105,7 +108,7 @@ async fn a_right_that_is_missing_for_one_command_or_one_key_is_exit_77_and_named
         assert!(output.contains(&format!("{name} on ")) || output.contains(&format!("{name}:")), "{command}: {output}");
         assert!(!output.contains("canary"), "a password is in the output: {output}");
     }
-    for key in ["", ":dead", ":scheduled", ":finished", ":owner", ":fleet", ":paused", ":retention"]
+    for key in ["", ":dead", ":held", ":scheduled", ":finished", ":owner", ":fleet", ":paused", ":retention"]
         .map(|side| format!("{stream}{side}"))
     {
         let rights = [commands_but(""), keys_but(&stream, &key)].concat();

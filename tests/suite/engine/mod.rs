@@ -61,6 +61,7 @@ async fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'st
         projections: vec![Box::new(InBetween { times: AtomicUsize::new(0), act: Box::new(act) })],
         metrics: Arc::new(Metrics::new().expect("metrics")),
         max_packet: 1 << 24,
+        hold_after_dead: false,
         cache_bytes: 1,
     })
 }

@@ -3,6 +3,7 @@
 mod bounds;
 mod delivery;
 mod fleet;
+mod held;
 mod input;
 mod lineage;
 mod neighbours;

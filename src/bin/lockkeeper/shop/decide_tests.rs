@@ -40,7 +40,7 @@ fn known(order: &AggregateId, items: &[&AggregateId]) -> Known<Shop> {
     happened(items[0], "item.stock_reserved", r#"{"order_id":"o","quantity":1}"#);
     let line = r#"{"item_id":"pen","quantity":1,"price":"1.000","is_tax_free":false}"#;
     happened(order, "order.placed", &format!(r#"{{"member_id":1,"total_price":"1.000","lines":[{line}]}}"#));
-    Known { receipts: HashMap::default(), states, versions, unreadable: HashSet::default() }
+    Known { receipts: HashMap::default(), states, versions, unreadable: HashSet::default(), hold_after_dead: false }
 }
 
 #[test]

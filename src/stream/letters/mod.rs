@@ -1,14 +1,16 @@
 //! Dead letters as an operator sees them: listed in pages, shown, put back into their stream, dropped.
 
+pub(super) mod held;
+
 use std::sync::{Arc, LazyLock};
 
-use redis::{Script, Value};
+use redis::Script;
 use uuid::Uuid;
 
 use super::connection::Broker;
 use super::connection::BrokerError;
 use super::group::read::entries;
-use super::keys::dead_letters;
+use super::keys::{dead_letters, held as held_key, id_args};
 use crate::job::{self, Entry, EntryId, JobId, Lineage};
 
 /// Reads a page of a stream: only some fields of each entry, and only the beginning of each value, so that the reply stays
@@ -37,12 +39,22 @@ pub(super) static NEWEST: LazyLock<Script> =
     LazyLock::new(|| Script::new("return (redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1] or {})[1]"));
 
 /// Puts a letter's job back into its stream, without what the letter says of its end. A letter that is gone was requeued or
-/// dropped before, so a second call adds nothing. KEYS: dead letters, stream. ARGV: letter id.
+/// dropped before, so a second call adds nothing. One that holds later jobs is only marked: the stream's owner runs it in its old
+/// place; and one that is held itself waits on. Returns 0 for a letter that is gone, 2 for one that waits on, else 1.
+/// KEYS: dead letters, stream, held. ARGV: letter id.
 pub(super) static REQUEUE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local letter = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
         if not letter then return 0 end
+        local record = redis.call('HGET', KEYS[3], ARGV[1])
+        if record then
+            redis.call('HDEL', KEYS[3], 'n' .. ARGV[1])
+            redis.call('HINCRBY', KEYS[3], 'changes', 1)
+            if string.sub(record, 1, 1) == 'h' then return 2 end
+            redis.call('HSET', KEYS[3], ARGV[1], 'r' .. string.sub(record, 2))
+            return 1
+        end
         local ours = {reason = 1, error = 1, deliveries = 1, source = 1, time = 1, job = 1}
         local entry = {}
         for i = 1, #letter[2], 2 do
@@ -55,6 +67,24 @@ pub(super) static REQUEUE: LazyLock<Script> = LazyLock::new(|| {
         redis.call('XADD', KEYS[2], '*', unpack(entry))
         redis.call('XDEL', KEYS[1], ARGV[1])
         return 1",
+    )
+});
+
+/// Deletes letters for good. Those that held later jobs are marked, so that the stream's owner lets these go on. Says of each
+/// whether it was there. KEYS: dead letters, held. ARGV: letter ids.
+pub(super) static DROP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local dropped = {}
+        for i, letter in ipairs(ARGV) do
+            dropped[i] = redis.call('XDEL', KEYS[1], letter)
+            local record = redis.call('HGET', KEYS[2], letter)
+            if record then
+                redis.call('HSET', KEYS[2], letter, 'x' .. string.sub(record, 2))
+                redis.call('HINCRBY', KEYS[2], 'changes', 1)
+            end
+        end
+        return dropped",
     )
 });
 
@@ -87,6 +117,11 @@ impl Letter {
         self.fields.iter().find(|(given, _)| given == name.as_bytes()).map(|(_, value)| value.as_slice())
     }
 
+    /// Whether its job has not run, since it waits behind a dead one.
+    pub fn is_held(&self) -> bool {
+        self.field("reason").is_some_and(|reason| reason.starts_with(b"held:"))
+    }
+
     /// A field that holds a number.
     pub fn number(&self, name: &str) -> Option<u64> {
         std::str::from_utf8(self.field(name)?).ok()?.parse().ok()
@@ -105,6 +140,17 @@ impl Letter {
     pub fn of_the_job(&self) -> impl Iterator<Item = &(Vec<u8>, Vec<u8>)> {
         self.fields.iter().filter(|(name, _)| !OWN.iter().any(|own| own.as_bytes() == name))
     }
+}
+
+/// What became of a letter that was to be requeued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requeued {
+    /// Its job is to run.
+    Done,
+    /// Its job is held, and goes on by itself when what holds it does.
+    WaitsOn,
+    /// The letter is gone.
+    Gone,
 }
 
 /// Which dead letters are meant; by default all.
@@ -169,33 +215,27 @@ impl Broker {
         Ok(Letters { broker: self.clone(), stream, selection, from, to })
     }
 
-    /// One dead letter with all of its fields.
-    pub async fn letter(&self, stream: &str, id: EntryId) -> Result<Option<Letter>, BrokerError> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(dead_letters(stream)).arg(id.to_string()).arg(id.to_string());
-        let reply: Value = command.query_async(&mut self.connection()).await?;
-        Ok(entries(&stream.into(), reply).pop().map(letter))
-    }
-
-    /// Moves a dead letter's job back to the end of its stream, where nothing is counted against it. Returns false when the
-    /// letter is gone. The job's `dead` receipt has to be removed before: see `cli::dead_letters`.
-    pub async fn requeue(&self, stream: &str, id: EntryId) -> Result<bool, BrokerError> {
+    /// Moves a dead letter's job back to the end of its stream, where nothing is counted against it; or to its old place, when later
+    /// jobs are held behind it. The job's `dead` receipt has to be removed before: see `cli::dead_letters`.
+    pub async fn requeue(&self, stream: &str, id: EntryId) -> Result<Requeued, BrokerError> {
         let mut call = REQUEUE.key(dead_letters(stream));
-        call.key(stream).arg(id.to_string());
-        Ok(call.invoke_async::<u64>(&mut self.connection()).await? == 1)
+        call.key(stream).key(held_key(stream)).arg(id.to_string());
+        Ok(match call.invoke_async::<u64>(&mut self.connection()).await? {
+            0 => Requeued::Gone,
+            2 => Requeued::WaitsOn,
+            _ => Requeued::Done,
+        })
     }
 
     /// Deletes dead letters for good. Says of each whether it was there.
     pub async fn drop_letters(&self, stream: &str, ids: &[EntryId]) -> Result<Vec<bool>, BrokerError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
+        let mut dropped = Vec::new();
+        for ids in ids.chunks(PAGE_COUNT) {
+            let mut call = DROP.key(dead_letters(stream));
+            call.key(held_key(stream)).arg(id_args(ids).collect::<Vec<_>>());
+            dropped.extend(call.invoke_async::<Vec<u64>>(&mut self.connection()).await?);
         }
-        let mut pipeline = redis::pipe();
-        for id in ids {
-            pipeline.cmd("XDEL").arg(dead_letters(stream)).arg(id.to_string());
-        }
-        let deleted: Vec<u64> = pipeline.query_async(&mut self.connection()).await?;
-        Ok(deleted.into_iter().map(|count| count == 1).collect())
+        Ok(dropped.into_iter().map(|count| count == 1).collect())
     }
 
     /// The jobs that wait in `stream` or are being worked on, after the entry `after`; the last of them says where to go on.
