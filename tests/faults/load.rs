@@ -163,6 +163,11 @@ impl Load {
         Self { stop, task }
     }
 
+    /// Stops it wherever it is: its broker is gone for good, and would never answer.
+    pub fn abandon(self) {
+        self.task.abort();
+    }
+
     /// Returns when the last jobs have been sent.
     pub async fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);

@@ -82,6 +82,11 @@ fn of_fleets() -> Vec<Case> {
         case(79, "foreign lock through take-overs", |site| Box::pin(fleet::servers::foreign_lock(site))),
         case(80, "owner's dispatcher stands still", |site| Box::pin(fleet::servers::wedged(site))),
         case(81, "one stream, four, one", |site| Box::pin(fleet::servers::streams_split_and_joined(site))),
+        case(82, "from a version that shared the stream, and back", |site| Box::pin(fleet::upgrade::to_and_fro(site))),
+        // Number 70 once more.
+        case(119, "1, 4, 2, 3, 2, 4, 1, 2 daemons that share four", |site| {
+            Box::pin(fleet::spread::more_and_fewer(site))
+        }),
     ]
 }
 

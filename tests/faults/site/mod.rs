@@ -167,7 +167,7 @@ impl Site {
     /// Sends again what the broker lost, as a producer would that waits for replies.
     pub async fn resend(&mut self) {
         self.is_unordered = true;
-        self.stop_load().await;
+        self.load.take().into_iter().for_each(Load::abandon);
         self.reconnect().await;
         for jobs in self.pushed.jobs().chunks(500) {
             send(&self.client(), &self.pushed, &self.world.stream, jobs).await;

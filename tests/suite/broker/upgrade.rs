@@ -3,27 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use support::before::{NAME, reads_as_before};
 use support::hold::{pending, restock};
 use support::{eventually, world::World};
-
-/// What a daemon of that version is called.
-const NAME: &str = "lockkeeper-01928e2c-0000-7000-8000-000000000000";
-
-/// Reads as such a daemon does: all the time, and each entry is left pending. Returns when it is told to.
-async fn reads_as_before(world: &World, until: Arc<AtomicBool>) -> Vec<String> {
-    let mut read = Vec::new();
-    while !until.load(Ordering::Relaxed) {
-        let words = ["XREADGROUP", "GROUP", "lockkeeper", NAME, "COUNT", "10", "STREAMS", &world.stream, ">"];
-        let entries = lockkeeper::stream::entries_of(world.redis_do(&words).await);
-        read.extend(entries.iter().map(|entry| entry.id.to_string()));
-        // A sign of life for what it has in hand.
-        for id in &read {
-            world.redis_do::<redis::Value>(&["XCLAIM", &world.stream, "lockkeeper", NAME, "0", id, "JUSTID"]).await;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    read
-}
 
 #[tokio::test]
 async fn a_daemon_stands_by_beside_one_of_the_version_before_and_takes_what_that_leaves() {

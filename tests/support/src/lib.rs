@@ -1,5 +1,6 @@
 //! What the suites of this repository share: surroundings for a test, on throwaway servers, and ways to look at them.
 
+pub mod before;
 pub mod hold;
 pub mod journal;
 pub mod panels;

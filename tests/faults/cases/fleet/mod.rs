@@ -2,6 +2,8 @@
 
 pub mod cut_off;
 pub mod servers;
+pub mod spread;
+pub mod upgrade;
 
 use std::time::{Duration, Instant};
 
