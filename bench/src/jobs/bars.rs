@@ -4,9 +4,11 @@ use super::Row;
 use super::backlog::Scenario::{self, Hot, Latency, Orders, Uniform};
 use super::cases::SLOW;
 use super::contenders::Who::{
-    self, Floor, Limit, Lockkeeper, LockkeeperFour, LockkeeperOneNode, LockkeeperTwo, Original, Rust,
+    self, Floor, Limit, Lockkeeper, LockkeeperFour, LockkeeperFourStreams, LockkeeperManyStreams, LockkeeperOneNode,
+    LockkeeperTogether, LockkeeperTwo, Original, Rust,
 };
 use super::measure::Measured;
+use super::standby::cpu_ms_per_second;
 use crate::Ratio;
 
 /// CPU time that a job may cost the daemon, and all Redis servers together, in microseconds.
@@ -14,6 +16,10 @@ const CPU_US: f64 = 25.0;
 
 /// What the daemon may hold, in MiB.
 const PEAK_RSS_MIB: f64 = 64.0;
+
+/// CPU time that a daemon may take in a second while it stands by, in milliseconds, and memory, in MiB.
+const STANDBY_CPU_MS: f64 = 5.0;
+const STANDBY_RSS_MIB: f64 = 24.0;
 
 /// How much longer a job may take beside a daemon that stands by.
 const LONGER: f64 = 1.1;
@@ -46,6 +52,12 @@ pub fn bars(rows: &[Row], unpinned: bool) -> Vec<Ratio> {
             let name = format!("{},{size}-daemons/1", scenario.name());
             add(&name, pairs((scenario, who), (scenario, Lockkeeper)), 0.95);
         }
+        for (who, streams) in [(LockkeeperFourStreams, 4), (LockkeeperManyStreams, 16)] {
+            let name = format!("{},{streams}-streams/1", scenario.name());
+            add(&name, pairs((scenario, who), (scenario, Lockkeeper)), 0.95);
+        }
+        let name = format!("{},16-streams,4-daemons/1", scenario.name());
+        add(&name, pairs((scenario, LockkeeperTogether), (scenario, LockkeeperManyStreams)), 0.95);
     }
     add("hot/uniform", pairs((Hot, Lockkeeper), (Uniform, Lockkeeper)), 0.9);
     add("uniform/original", uniform, 20.0);
@@ -77,6 +89,16 @@ pub fn bars(rows: &[Row], unpinned: bool) -> Vec<Ratio> {
     add("latency-500,3-floors-p99/p99", against(Floor, p99, FLOORS), 1.0);
     add("64MiB/peak-rss", peaks(rows).into_iter().map(|peak| (PEAK_RSS_MIB, peak)).collect(), 1.0);
     bars
+}
+
+/// What a daemon may cost that stands by and has nothing to do.
+pub fn standby(watched: &[Measured]) -> [Ratio; 2] {
+    let against =
+        |bar: f64, of: fn(&Measured) -> f64| watched.iter().map(move |one| (bar, of(one))).collect::<Vec<_>>();
+    [
+        Ratio::of("standby,5ms-per-s/cpu", against(STANDBY_CPU_MS, cpu_ms_per_second), 1.0),
+        Ratio::of("standby,24MiB/peak-rss", against(STANDBY_RSS_MIB, |one| one.peak_rss_mib), 1.0),
+    ]
 }
 
 /// One figure of each round; of `latency`, at the lower rate.

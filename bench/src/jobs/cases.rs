@@ -44,13 +44,14 @@ pub fn round(scenarios: &[Scenario], only: &[Who], quick: bool, number: u32) -> 
     cases
 }
 
-/// The same of `fleet`: one daemon of ours beside two and four on one stream.
+/// The same of `fleet`: one daemon of ours beside two and four, on one stream and on many.
 pub fn fleet(number: u32) -> Vec<Case> {
     let sizes = [Who::Lockkeeper, Who::LockkeeperTwo, Who::LockkeeperFour];
     let case = |scenario, rate| move |who| Case { scenario, who, rate };
-    let mut cases = Vec::new();
+    let mut cases: Vec<Vec<Case>> = Vec::new();
+    let many = [Who::LockkeeperFourStreams, Who::LockkeeperManyStreams, Who::LockkeeperTogether, Who::LockkeeperSpread];
     for scenario in [Scenario::Uniform, Scenario::Hot, Scenario::Orders] {
-        cases.push(sizes.map(case(scenario, None)).to_vec());
+        cases.push(sizes.into_iter().chain(many).map(case(scenario, None)).collect());
     }
     cases.push(sizes[..2].iter().copied().map(case(Scenario::Latency, Some(SLOW))).collect());
     for own in &mut cases {

@@ -34,6 +34,14 @@ pub enum Who {
     LockkeeperTwo,
     /// Four.
     LockkeeperFour,
+    /// One daemon on four streams.
+    LockkeeperFourStreams,
+    /// One daemon on sixteen.
+    LockkeeperManyStreams,
+    /// Four daemons on sixteen streams, of which one owns all.
+    LockkeeperTogether,
+    /// Two daemons that share four streams out.
+    LockkeeperSpread,
     /// BullMQ, node-redlock and mysql2, one transaction per job.
     Original,
     /// XREADGROUP, rslock and sqlx, one transaction per job.
@@ -51,6 +59,10 @@ impl Who {
             Self::LockkeeperOneNode => "lockkeeper, 1 lock node",
             Self::LockkeeperTwo => "lockkeeper, 2 daemons",
             Self::LockkeeperFour => "lockkeeper, 4 daemons",
+            Self::LockkeeperFourStreams => "lockkeeper, 4 streams",
+            Self::LockkeeperManyStreams => "lockkeeper, 16 streams",
+            Self::LockkeeperTogether => "lockkeeper, 4 daemons, 16 streams",
+            Self::LockkeeperSpread => "lockkeeper, 2 daemons, 4 streams spread",
             Self::Original => "original",
             Self::Rust => "rust",
             Self::Limit => "limit",
@@ -66,10 +78,19 @@ impl Who {
     /// How many daemons of ours it is.
     pub fn daemons(self) -> usize {
         match self {
-            Self::Lockkeeper | Self::LockkeeperOneNode => 1,
-            Self::LockkeeperTwo => 2,
-            Self::LockkeeperFour => 4,
+            Self::Lockkeeper | Self::LockkeeperOneNode | Self::LockkeeperFourStreams | Self::LockkeeperManyStreams => 1,
+            Self::LockkeeperTwo | Self::LockkeeperSpread => 2,
+            Self::LockkeeperFour | Self::LockkeeperTogether => 4,
             Self::Original | Self::Rust | Self::Limit | Self::Floor => 0,
+        }
+    }
+
+    /// Over how many streams its jobs are.
+    pub fn streams(self) -> usize {
+        match self {
+            Self::LockkeeperFourStreams | Self::LockkeeperSpread => 4,
+            Self::LockkeeperManyStreams | Self::LockkeeperTogether => 16,
+            _ => 1,
         }
     }
 
@@ -168,7 +189,14 @@ impl Worker {
         if who.is_ours() {
             let nodes = if who == Who::LockkeeperOneNode { 1 } else { site.servers.lock_nodes.len() };
             let nodes = &site.servers.lock_nodes[..nodes];
-            let (program, settings) = (crate::daemon_program()?, [("LOCKKEEPER_LOG_LEVEL", "warn")]);
+            let streams = site.streams().join(",");
+            let spread = (who == Who::LockkeeperSpread).to_string();
+            let settings = [
+                ("LOCKKEEPER_LOG_LEVEL", "warn"),
+                ("LOCKKEEPER_STREAM_NAMES", &streams),
+                ("LOCKKEEPER_STREAM_SPREAD", &spread),
+            ];
+            let program = crate::daemon_program()?;
             let names: Vec<String> = (1..=who.daemons()).map(|number| format!("daemon-{number}")).collect();
             let start = |name| Daemon::of(&program, (&site.servers, nodes), name, &settings);
             return Ok(Worker::Daemons(try_join_all(names.iter().map(|name| start(name))).await?));
@@ -182,6 +210,17 @@ impl Worker {
             Self::Daemons(daemons) => daemons.iter().filter_map(Daemon::pid).collect(),
             Self::Peer(peer) => peer.pid().into_iter().collect(),
         }
+    }
+
+    /// The daemon that owns no stream.
+    pub async fn stands_by(&self) -> anyhow::Result<Option<u32>> {
+        let Self::Daemons(daemons) = self else { return Ok(None) };
+        for daemon in daemons {
+            if daemon.metrics().await?.contains("lockkeeper_stream_owned{queue=\"jobs\"} 0") {
+                return Ok(daemon.pid());
+            }
+        }
+        Ok(None)
     }
 
     pub async fn release(&mut self) -> anyhow::Result<()> {

@@ -120,6 +120,7 @@ impl Bench {
 
     async fn open_loop(&mut self, who: Who, tuning: Tuning, rate: u32, pace: Pace) -> anyhow::Result<Measured> {
         let scenario = Scenario::Latency;
+        self.site.spread_over = who.streams();
         self.site.renew(&[]).await?;
         let store = self.site.store().await?;
         let errand = Errand { reply: Some(REPLY), ..Errand::default() };

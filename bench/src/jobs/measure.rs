@@ -12,7 +12,7 @@ use super::backlog::{Backlog, Job, Scenario};
 use super::contenders::{Errand, Figures, Tuning, Who, Worker, jobs_file};
 use super::cpu::usage::{Cpu, Processes};
 use super::latency::Latency;
-use super::site::{STREAM, Site, TICK};
+use super::site::{Site, TICK};
 use crate::peers::Peers;
 use crate::shop::audit;
 use lockkeeper::job::JobId;
@@ -134,6 +134,7 @@ impl Bench {
         let file = jobs_file(&self.site, scenario);
         let backlog = self.backlogs.entry(scenario).or_insert_with(|| Backlog::new(scenario));
         let mut errand = Errand::default();
+        self.site.spread_over = who.streams();
         if who.reads_stream() {
             self.site.renew(backlog.first(count)).await?;
         } else {
@@ -216,19 +217,22 @@ impl Site {
 
     /// The jobs that are left in the stream.
     pub async fn left(&self) -> anyhow::Result<HashSet<JobId>> {
-        let mut broker = self.broker().await?;
-        let (mut left, mut from) = (HashSet::new(), "-".to_owned());
-        loop {
-            let mut range = redis::cmd("XRANGE");
-            range.arg(STREAM).arg(&from).arg("+").arg("COUNT").arg(PAGE);
-            let page: StreamRangeReply = range.query_async(&mut broker).await?;
-            let Some(last) = page.ids.last() else { return Ok(left) };
-            from = format!("({}", last.id);
-            for entry in &page.ids {
-                let Some(id) = entry.get::<String>("id") else { bail!("an entry without an id") };
-                left.insert(JobId::from_text(&id));
+        let (mut broker, mut left) = (self.broker().await?, HashSet::new());
+        for stream in self.streams() {
+            let mut from = "-".to_owned();
+            loop {
+                let mut range = redis::cmd("XRANGE");
+                range.arg(&stream).arg(&from).arg("+").arg("COUNT").arg(PAGE);
+                let page: StreamRangeReply = range.query_async(&mut broker).await?;
+                let Some(last) = page.ids.last() else { break };
+                from = format!("({}", last.id);
+                for entry in &page.ids {
+                    let Some(id) = entry.get::<String>("id") else { bail!("an entry without an id") };
+                    left.insert(JobId::from_text(&id));
+                }
             }
         }
+        Ok(left)
     }
 }
 

@@ -16,6 +16,7 @@ mod growth;
 mod latency;
 mod measure;
 mod site;
+mod standby;
 mod table;
 
 use std::path::PathBuf;
@@ -97,7 +98,17 @@ pub async fn jobs(name: &'static str, scenarios: &[Scenario], arguments: &Jobs) 
 
 /// Measures fleets of one, two and four daemons on one stream.
 pub async fn fleet(arguments: &Jobs) -> anyhow::Result<Report> {
-    report("fleet", &cases::fleet, arguments).await
+    let mut fleet = report("fleet", &cases::fleet, arguments).await?;
+    let site = Site::start(None).await?;
+    let mut bench = Bench::new(site, Peers::find(&arguments.peers, false, false).await?);
+    let mut watched = Vec::new();
+    for _ in 0..arguments.rounds() {
+        watched.push(bench.standby().await?);
+    }
+    bench.site.stop().await?;
+    fleet.ratios.extend(bars::standby(&watched));
+    fleet.rows["standby"] = json!(watched);
+    Ok(fleet)
 }
 
 /// The cases of the round of this number.

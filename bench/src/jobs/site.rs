@@ -2,6 +2,7 @@
 //!
 //! The shop is set up once, by a daemon of ours; before a run the database is made anew from a copy of its rows.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -48,6 +49,8 @@ pub struct Site {
     pub servers: Servers,
     /// The jobs that set the shop up; each has one event.
     pub set_up: Vec<Job>,
+    /// Over how many streams jobs are put.
+    pub spread_over: usize,
     admin: Store,
     cores: Option<Cores>,
 }
@@ -70,7 +73,7 @@ impl Site {
             cores.keep_database(servers.database.pid().context("the database is gone")?)?;
         }
         let admin = Store::connect(&servers.database.url("mysql"), 1, ANSWER_WITHIN).await?;
-        Ok(Site { servers, set_up, admin, cores })
+        Ok(Site { servers, set_up, spread_over: 1, admin, cores })
     }
 
     /// Runs the jobs that set the shop up.
@@ -167,12 +170,25 @@ impl Site {
         connect(&self.servers.broker).await
     }
 
-    /// Adds jobs to the stream.
+    /// The streams that carry the jobs.
+    pub fn streams(&self) -> Vec<String> {
+        match self.spread_over {
+            1 => vec![STREAM.to_owned()],
+            several => (0..several).map(|number| format!("{STREAM}:{number}")).collect(),
+        }
+    }
+
+    /// Adds jobs to the streams, each to that of its key.
     async fn push(&self, jobs: &[Job]) -> anyhow::Result<()> {
-        let mut broker = self.broker().await?;
+        let (mut broker, streams) = (self.broker().await?, self.streams());
+        let stream = |job: &Job| {
+            let mut hasher = DefaultHasher::new();
+            job.key.hash(&mut hasher);
+            &streams[(hasher.finish() % streams.len() as u64) as usize]
+        };
         for chunk in jobs.chunks(CHUNK) {
             let mut pipeline = redis::pipe();
-            chunk.iter().for_each(|job| job.push(&mut pipeline, STREAM, None));
+            chunk.iter().for_each(|job| job.push(&mut pipeline, stream(job), None));
             pipeline.exec_async(&mut broker).await?;
         }
         Ok(())
