@@ -253,6 +253,7 @@ mod tests {
         }
         for (number, account, payload) in events {
             serial.event(&RecordedEvent {
+                event_id: uuid::Uuid::nil(),
                 position: 0,
                 aggregate_type: "account".into(),
                 aggregate_id: (*account).into(),

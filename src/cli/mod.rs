@@ -7,12 +7,12 @@ mod dead_letters;
 mod enqueue;
 mod failed;
 mod load;
+mod log;
 mod operator;
 pub mod output;
 mod prune;
 mod scheduled;
 mod schema;
-mod show;
 mod streams;
 mod top;
 
@@ -69,14 +69,11 @@ enum Command<O: Subcommand> {
         #[command(flatten)]
         json: Json,
     },
-    /// Show the history of an aggregate
-    Events {
-        /// The aggregate as TYPE/ID, such as item/pen
-        #[arg(value_name = "AGGREGATE/ID")]
-        aggregate: String,
-        #[command(flatten)]
-        json: Json,
-    },
+    /// Show the history of an aggregate, or the log: from any moment on, and as it grows
+    Events(log::events::Events),
+    /// Show what an aggregate's events add up to, now or at any moment before, and what has changed since
+    #[command(disable_version_flag = true)]
+    State(log::state::State),
     /// List, show, requeue or drop jobs that could not be run
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
@@ -197,8 +194,9 @@ async fn run<D: Domain, O: Own>(program: &Program<D>, cli: Cli<O>, matches: &Arg
         Command::Migrate(arguments) => migrate(program, &load()?, arguments).await,
         Command::Check(json) => check::check(&load()?, (program.read_models)().migrations, json.json).await,
         Command::Enqueue(jobs) => enqueue::enqueue::<D>(&load()?, jobs).await,
-        Command::Job { id, json } => show::job(&load()?, &id, json.json).await,
-        Command::Events { aggregate, json } => show::events(&load()?, &aggregate, json.json).await,
+        Command::Job { id, json } => log::job::job(&load()?, &id, json.json).await,
+        Command::Events(arguments) => log::events::events(&load()?, arguments).await,
+        Command::State(arguments) => log::state::state::<D>(&load()?, arguments).await,
         Command::DeadLetters(command) => dead_letters::run(&load()?, command).await,
         Command::Scheduled(command) => scheduled::run(&load()?, command).await,
         Command::Streams(command) => streams::run(&load()?, command).await,

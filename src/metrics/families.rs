@@ -69,9 +69,9 @@ families! {
     QUEUE_LENGTH = Gauge, Count, "lockkeeper_queue_length", ["queue"],
         "Entries in the stream: waiting and in hand.";
     QUEUE_LAG = Gauge, Count, "lockkeeper_queue_lag", ["queue", "group"],
-        "Entries not delivered to the group yet; absent when the broker cannot tell.";
+        "Entries not delivered to the group yet; what is not pending, when the broker does not tell.";
     QUEUE_LAG_KNOWN = Gauge, Flag, "lockkeeper_queue_lag_known", ["queue", "group"],
-        "1 when the broker can tell the lag, else 0.";
+        "1 when the lag is known, else 0.";
     QUEUE_PENDING = Gauge, Count, "lockkeeper_queue_pending", ["queue", "group"],
         "Entries delivered and not acknowledged.";
     QUEUE_OLDEST_AGE = Gauge, Seconds, "lockkeeper_queue_oldest_age_seconds", ["queue", "state"],

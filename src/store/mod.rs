@@ -11,6 +11,7 @@ mod commit;
 mod connection;
 mod error;
 mod history;
+mod log;
 mod pool;
 mod read;
 mod retention;
@@ -25,8 +26,9 @@ pub use commit::{Anchor, AppendCondition, Committed, EventToAppend, Expected, Pa
 pub use connection::Connection;
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use history::StoredEvent;
+pub use log::{EventPlace, RecordedEvent};
 pub use pool::{Server, Store};
-pub use read::{BatchRead, RecordedEvent, StoredReceipt};
+pub use read::{BatchRead, StoredReceipt};
 pub use retention::ReceiptPage;
 pub use row::column;
 pub use schema::{Applied, MigrateError, Migration, SchemaState};

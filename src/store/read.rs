@@ -1,4 +1,4 @@
-//! What a batch reads first, receipts and heads; and the log as others read it.
+//! What a batch reads first: receipts and heads.
 
 use std::collections::BTreeMap;
 
@@ -41,37 +41,11 @@ pub struct StoredReceipt {
     pub recorded_at: String,
 }
 
-/// An event as it is stored.
-#[derive(Clone, Debug)]
-pub struct RecordedEvent {
-    /// Its place in the log.
-    pub position: u64,
-    /// The aggregate's type.
-    pub aggregate_type: String,
-    /// The aggregate's id.
-    pub aggregate_id: String,
-    /// Its place in the aggregate's history, from 1.
-    pub version: u64,
-    /// Its type.
-    pub event_type: String,
-    /// The version of its payload's schema.
-    pub schema_version: u16,
-    /// JSON.
-    pub payload: Vec<u8>,
-    /// JSON.
-    pub metadata: Vec<u8>,
-    /// When it was written, UTC.
-    pub recorded_at: String,
-}
-
 /// In the second column of a row of [`Store::read`], where a head has its aggregate's type: all rows have eight columns, since
 /// those of all statements arrive as one list.
 const RECEIPT: &str = "";
 /// The same.
 const ANCHOR: &str = "*";
-
-const EVENT_COLUMNS: &str = "SELECT position, aggregate_type, aggregate_id, version, event_type, schema_version, payload, \
-                             metadata, CAST(recorded_at AS CHAR) FROM events WHERE ";
 
 impl Store {
     /// Reads the receipts of `jobs` and the heads of `aggregates`, and looks whether the log has the `anchors`, in one packet.
@@ -103,55 +77,6 @@ impl Store {
         read.is_lost = anchors.iter().any(|anchor| !seen.contains(anchor));
         read.newest = seen.into_iter().max();
         Ok(read)
-    }
-
-    /// Reads up to `limit` events from position `after` on, in order.
-    pub async fn events_from(&self, after: u64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
-        let mut sql = Sql::new();
-        sql.raw(EVENT_COLUMNS).raw("position > ").number(after).raw(" ORDER BY position LIMIT ").number(limit);
-        self.recorded(sql).await
-    }
-
-    /// Reads the events of positions `first` to `last`.
-    pub async fn events_between(&self, first: u64, last: u64) -> Result<Vec<RecordedEvent>, StoreError> {
-        let mut sql = Sql::new();
-        sql.raw(EVENT_COLUMNS)
-            .raw("position BETWEEN ")
-            .number(first)
-            .raw(" AND ")
-            .number(last)
-            .raw(" ORDER BY position");
-        self.recorded(sql).await
-    }
-
-    /// Reads the whole history of one aggregate, whose type need not be one of this daemon's.
-    pub async fn history(&self, aggregate_type: &str, aggregate_id: &str) -> Result<Vec<RecordedEvent>, StoreError> {
-        let mut sql = Sql::new();
-        sql.raw(EVENT_COLUMNS).raw("aggregate_type = ").text(aggregate_type);
-        sql.raw(" AND aggregate_id = ").bytes(aggregate_id.as_bytes()).raw(" ORDER BY version");
-        self.recorded(sql).await
-    }
-
-    async fn recorded(&self, sql: Sql) -> Result<Vec<RecordedEvent>, StoreError> {
-        if sql.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = self.rows(sql.into_string(), false).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(RecordedEvent {
-                    position: column(row, 0)?,
-                    aggregate_type: column(row, 1)?,
-                    aggregate_id: text(column(row, 2)?)?,
-                    version: column(row, 3)?,
-                    event_type: column(row, 4)?,
-                    schema_version: column(row, 5)?,
-                    payload: column(row, 6)?,
-                    metadata: column(row, 7)?,
-                    recorded_at: column(row, 8)?,
-                })
-            })
-            .collect()
     }
 }
 

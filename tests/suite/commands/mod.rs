@@ -2,6 +2,7 @@
 
 mod audit;
 mod letters;
+mod log;
 mod output;
 mod prune;
 mod scheduled;

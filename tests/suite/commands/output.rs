@@ -69,7 +69,7 @@ fn arguments(command: &str, listen: &str, pen: &str, time: usize) -> Option<Stri
         "streams resume" => "--all".to_owned(),
         "enqueue" => format!(r#"item.restock {pen} --data {{"quantity":1}}"#),
         "job" => "registered".to_owned(),
-        "events" => format!("item/{pen}"),
+        "events" | "state" => format!("item/{pen}"),
         "dead-letters show" => "broken".to_owned(),
         "dead-letters requeue" | "dead-letters drop" => "--all --dry-run".to_owned(),
         "scheduled cancel" => format!("later-{time}"),

@@ -77,6 +77,7 @@ impl Data {
         let (aggregate_type, aggregate_id) = aggregate.split_once('/').unwrap();
         let position = self.events.len() as u64 + 1;
         self.events.push(RecordedEvent {
+            event_id: uuid::Uuid::nil(),
             position,
             aggregate_type: aggregate_type.to_owned(),
             aggregate_id: aggregate_id.to_owned(),
