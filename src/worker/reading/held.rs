@@ -67,6 +67,8 @@ impl Reading {
         let Some(Owned { spell, .. }) = self.logs[number].owned.clone().filter(|_| !going.is_empty()) else {
             return Ok(());
         };
+        // Whatever interrupts this, it is looked at again.
+        self.logs[number].is_held_news = true;
         let name = self.logs[number].name.clone();
         for going in going.chunks(self.intake.read_count) {
             let (mut entries, mut gone) = (Vec::new(), Vec::new());

@@ -47,6 +47,8 @@ pub(super) struct Reading {
     settling: JoinSet<()>,
     failures: Failures,
     appetite: Appetite,
+    /// How many streams brought entries by the last read, or all when none did.
+    full: usize,
 }
 
 impl Intake {
@@ -78,6 +80,7 @@ impl Reading {
             settling: JoinSet::new(),
             failures: Failures::default(),
             appetite: Appetite::default(),
+            full: usize::MAX,
         }
     }
 
@@ -197,13 +200,16 @@ impl Reading {
         }
         let streams = u32::try_from(names.len()).unwrap_or(u32::MAX).min(self.intake.prefetch.size());
         let mut room = self.intake.room(streams).await;
-        // COUNT is meant for each stream.
-        let count = self.appetite.count(self.bounded(room.entries()) / streams.max(1) as usize);
+        // COUNT is meant for each stream, and most of many may be idle.
+        let full = self.full.clamp(1, streams.max(1) as usize);
+        let count = (self.appetite.count(self.bounded(room.entries())) / full).max(1);
         self.is_torn = true;
         let read = reader.read(&names, count).await.inspect_err(|_| self.appetite.choked())?;
         self.intake.reading.set(State::Reads);
         self.intake.metrics.polled(super::intake::unix_seconds());
         self.appetite.fed(read.entries.iter().map(Entry::bytes));
+        let brought = read.entries.chunk_by(|one, next| one.stream == next.stream).count();
+        self.full = if brought == 0 { names.len() } else { brought };
         let refusal = reader.refusal().or(refusal);
         // A connection keeps room for the largest answer that it ever had.
         let is_swollen = read.entries.iter().map(Entry::bytes).sum::<usize>() > LARGE_ANSWER;
