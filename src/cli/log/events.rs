@@ -158,7 +158,7 @@ impl<'a> Log<'a> {
         let (first, last) = (self.at + 1, head.min(self.at + width));
         let page = self.store.events_of_types((first, last), types, PAGE).await?;
         if types.is_empty() {
-            dense(&page, first, last)?;
+            dense(page.iter().map(|event| event.position), first, last, "the log")?;
         }
         let is_full = page.len() == PAGE as usize;
         self.at = if is_full { page.last().map_or(last, |event| event.position) } else { last };
@@ -166,14 +166,12 @@ impl<'a> Log<'a> {
     }
 }
 
-/// Positions up to the head are all there, whatever anybody says: one that is missing is a damaged log.
-fn dense(page: &[RecordedEvent], first: u64, last: u64) -> Result<(), Failed> {
-    let missing = (first..=last).zip(page.iter().map(|event| event.position).chain([0]));
-    match missing.into_iter().find(|(expected, found)| expected != found) {
+/// Numbers of events have no gap, whatever anybody says: one that is missing is a damaged log. `whose` says what they number.
+fn dense(found: impl Iterator<Item = u64>, first: u64, last: u64, whose: &str) -> Result<(), Failed> {
+    match (first..=last).zip(found.chain([0])).find(|(expected, found)| expected != found) {
         None => Ok(()),
         Some((expected, _)) => {
-            let text =
-                format!("the log has no event at position {expected}, and goes on to {last}: see `lockkeeper audit`");
+            let text = format!("{whose} has no event at {expected}, and goes on after it: see `lockkeeper audit`");
             Err(Failed::new(Exit::NO, text))
         }
     }
@@ -210,6 +208,8 @@ impl<'a> History<'a> {
         loop {
             let mut page = self.store.history_between(self.whose, (self.at + 1, self.at + u64::from(PAGE))).await?;
             let count = page.len();
+            let whose = format!("the history of {}/{}", self.whose.0, self.whose.1);
+            dense(page.iter().map(|event| event.version), self.at + 1, self.at + count as u64, &whose)?;
             self.at += count as u64;
             let is_over = page.last().is_some_and(|event| event.position >= end);
             page.retain(|event| event.position <= end && (types.is_empty() || types.contains(&event.event_type)));

@@ -81,13 +81,21 @@ async fn events_are_chosen_by_aggregate_type_position_and_time() {
 #[tokio::test]
 async fn a_position_that_is_missing_is_told_and_nothing_is_passed_over() {
     let world = World::new().await;
-    two_items(&world).await;
-    sqlx::raw_sql("DELETE FROM events WHERE position = 5")
+    let (pen, ink) = two_items(&world).await;
+    sqlx::raw_sql("DELETE FROM events WHERE position IN (2, 5)")
         .execute(&mut world.sql().await)
         .await
         .expect("it is deleted");
-    let (code, output) = lockkeeper(&["events"], &world.environment()).await;
-    assert!(code == Some(1) && output.contains("no event at position 5"), "{output}");
+    for (arguments, told) in [
+        (&["events"][..], "the log has no event at 2"),
+        (&["events", "--from", "3"], "the log has no event at 5"),
+        (&["events", &pen], "has no event at 2"),
+        (&["events", &ink], "has no event at 1"),
+    ] {
+        let (code, output) = lockkeeper(arguments, &world.environment()).await;
+        assert!(code == Some(1) && output.contains(told), "{arguments:?}: {output}");
+    }
+    assert_eq!(positions(&world, &["events", "--from", "6"]).await, [6, 7, 8]);
 }
 
 #[tokio::test]
