@@ -26,6 +26,9 @@ const PROBE: Duration = Duration::from_millis(500);
 /// How long a step may take that shows whether it can be done.
 const LIMIT: Duration = Duration::from_millis(1500);
 
+/// Time between two looks at the schema while it is as it should be: somebody migrates it seldom, and it takes three questions.
+const SCHEMA: Duration = Duration::from_secs(2);
+
 /// What is known is believed for so long.
 const VALIDITY: Duration = Duration::from_millis(2900);
 
@@ -103,9 +106,10 @@ impl<D: Domain> Watch<D> {
             }
         };
         let databases = async {
+            let mut schema_seen = None;
             loop {
                 let next = tokio::time::Instant::now() + PROBE;
-                self.database().await;
+                self.database(&mut schema_seen).await;
                 tokio::time::sleep_until(next).await;
             }
         };
@@ -138,9 +142,9 @@ impl<D: Domain> Watch<D> {
         self.health.set(Check::Broker, result);
     }
 
-    async fn database(&self) {
+    async fn database(&self, schema_seen: &mut Option<Instant>) {
         let commits = || self.engine.progress.age(Step::Commit) < PROBE;
-        let mut asked = pin!(tokio::time::timeout(LIMIT, self.ask_database()));
+        let mut asked = pin!(tokio::time::timeout(LIMIT, self.ask_database(schema_seen)));
         let answer = loop {
             tokio::select! {
                 answer = &mut asked => break answer,
@@ -178,7 +182,8 @@ impl<D: Domain> Watch<D> {
         }
     }
 
-    async fn ask_database(&self) -> Result<(), String> {
+    /// Commits something, unless batches just did, and looks at the schema unless it was `schema_seen` lately to be current.
+    async fn ask_database(&self, schema_seen: &mut Option<Instant>) -> Result<(), String> {
         let store = &self.engine.store;
         let told = |error: StoreError| match error {
             StoreError::Unavailable(Outage::ReadOnly, _) => "the database is read-only".to_owned(),
@@ -187,8 +192,16 @@ impl<D: Domain> Watch<D> {
         if self.engine.progress.age(Step::Commit) >= INTERVAL {
             store.prove().await.map_err(told)?;
         }
+        if schema_seen.is_some_and(|seen| seen.elapsed() < SCHEMA) {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        *schema_seen = None;
         match store.schema().await.map_err(told)? {
-            SchemaState::Current => Ok(()),
+            SchemaState::Current => {
+                *schema_seen = Some(asked);
+                Ok(())
+            }
             SchemaState::Behind(missing) => Err(format!("{missing} migrations are pending")),
             SchemaState::Ahead => Err("the schema is newer than this program".to_owned()),
         }

@@ -91,6 +91,13 @@ impl Intake {
         while self.lifecycle.is_running() {
             let (mut most, mut refused) = (0, Vec::new());
             let held = self.seats.held();
+            if held.iter().all(Option::is_none) {
+                tokio::select! {
+                    () = self.seats.changed(&held) => {}
+                    () = self.lifecycle.reached(Phase::Draining) => {}
+                }
+                continue;
+            }
             let owned = self.broker.settings().names.iter().zip(&held).filter(|(_, held)| held.is_some());
             for (stream, _) in owned {
                 match self.broker.promote(stream, PROMOTE_COUNT).await {

@@ -147,6 +147,8 @@ impl<D: Domain> Dispatcher<D> {
             let is_trusted = self.seats.is_trusted();
             let due = if is_trusted { self.start_batches(Instant::now()) } else { None };
             self.engine.metrics.in_hand(self.plan.waiting(), self.in_flight_jobs);
+            let held = self.seats.held();
+            let stands_by = held.iter().all(Option::is_none) && self.plan.waiting() == 0;
             tokio::select! {
                 Some(supply) = entries.recv() => self.supplied(supply),
                 Some(ended) = self.running.join_next() => self.end(ended?),
@@ -154,7 +156,9 @@ impl<D: Domain> Dispatcher<D> {
                 Some(states) = self.resolving.join_next() => self.resolve(&states?),
                 Some(written) = self.settling.join_next() => self.held_are_written(written?),
                 () = self.seats.trusted(), if !is_trusted && self.plan.waiting() > 0 => {}
-                () = tokio::time::sleep(PULSE) => {}
+                // Whoever stands by has no beats that hang on it.
+                () = self.seats.changed(&held), if stands_by => {}
+                () = tokio::time::sleep(PULSE), if !stands_by => {}
                 () = sleep_until(due) => {}
                 () = self.lifecycle.reached(Phase::Draining) => {}
             }
