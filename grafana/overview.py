@@ -368,6 +368,31 @@ READ_MODELS = [
           [(mean("lockkeeper_projection_statement_bytes", by=("projection",)), "{{projection}}")], w=12, h=6),
 ]
 
+SUBSCRIPTIONS = [
+    graph("Behind", "s", "How long ago the first event was written that a reader of the log has not done. Red: nobody reads it, or it is "
+          "stopped: `lockkeeper subscriptions list` says why.",
+          [(most("lockkeeper_subscription_lag_seconds", by=("subscription",)), "{{subscription}}")], red=30, h=6),
+    graph("Events behind", "short", "Events that it has not done. Right after a new one is added: all of the log.",
+          [(most("lockkeeper_subscription_lag_events", by=("subscription",)), "{{subscription}}")], h=6),
+    graph("Events done", "cps", "How fast each goes on; compare with Head position.",
+          [(rate("lockkeeper_subscription_events_total", by=("subscription",)), "{{subscription}}")], w=4, h=6),
+    graph("Position", "short", "How far each is; the log ends at Head position.",
+          [(most("lockkeeper_subscription_position", by=("subscription",)), "{{subscription}}")], w=4, h=6),
+    graph("Page, p99", "s", "Reading, writing and committing one page. Red: the database's disk, or large pages.",
+          [(quantile("0.99", "lockkeeper_subscription_page_duration_seconds", by=("subscription",)), "{{subscription}}")], red=1, h=6),
+    graph("Pages by outcome", "cps", "fenced: another daemon has it, normal at a change. refused: an event that cannot be read or written, "
+          "which stops it after three tries. error: the database cannot be used.",
+          [(rate("lockkeeper_subscription_pages_total", by=("subscription", "outcome")), "{{subscription}} {{outcome}}")], w=8, h=6),
+    panel("state-timeline", "Readers", "bool_yes_no", "Which daemon reads each. No: on all of them while it is running, look whether "
+          "subscriptions.run is true anywhere.",
+          [(most("lockkeeper_subscription_owned", by=("subscription", "instance")), "{{subscription}} {{instance}}")], w=6, h=6),
+    panel("state-timeline", "States", "bool_yes_no", "running, paused by an operator, or stopped before an event that it cannot get past.",
+          [(f"{most('lockkeeper_subscription_state', by=('subscription', 'state'))} > 0", "{{subscription}} {{state}}")], w=6, h=6),
+    graph("Takes and holes", "short", "takes: changes of reader. holes: must be 0; the log lost rows in its midst.",
+          [(f"sum by (subscription) (increase({pick('lockkeeper_subscription_takes_total')}[{WINDOW}]))", "{{subscription}}"),
+           (f"sum (increase({pick('lockkeeper_log_gaps_total')}[{WINDOW}]))", "holes")], w=4, h=6),
+]
+
 PROCESS = [
     panel("state-timeline", "Ready", "bool_yes_no", "Each check of /readyz, the worst of all instances. No: that server is away "
           "or refuses; `curl …/readyz` says how.",
@@ -415,7 +440,7 @@ PROCESS = [
 ]
 
 ROWS = [("", HEADER), ("Flow", FLOW), ("Latency", LATENCY), ("Queue", QUEUE), ("Locks", LOCKS), ("Store", STORE),
-        ("Read models", READ_MODELS), ("Process and drain", PROCESS)]
+        ("Read models", READ_MODELS), ("Subscriptions", SUBSCRIPTIONS), ("Process and drain", PROCESS)]
 
 
 def laid_out():

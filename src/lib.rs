@@ -9,8 +9,8 @@
 //! |---|---|---|
 //! | pure | [`domain`] [`job`] [`plan`] [`config`] [`fleet`] [`metrics`] [`lifecycle`] [`exit`] | no I/O |
 //! | adapters | [`store`] [`projection`] [`stream`] [`lock`] [`spans`] | one server each |
-//! | story | [`batch`] | one batch: lock, load, decide, commit |
-//! | loops | [`worker`] [`retention`] [`audit`] | intake, dispatch, settle; what is old goes; what the tables promise |
+//! | story | [`batch`] [`page`] | one batch: lock, load, decide, commit; one page of the log: read, write, commit |
+//! | loops | [`worker`] [`retention`] [`subscription`] [`audit`] | intake, dispatch, settle; what is old goes; readers of the log; what the tables promise |
 //! | wiring | [`daemon`] [`http`] [`connect`] [`signals`] [`reload`] [`telemetry`] [`view`] [`cli`] | |
 //!
 //! # A job's journey
@@ -40,11 +40,13 @@
 //!    with it, and what another daemon did first is refused by 2. A job with `at` has its place where it comes back into the stream,
 //!    a requeued dead letter where it is put back.
 //! 6. [`domain`] imports no I/O, no clock, no randomness.
+//! 7. A checkpoint and the rows of its page commit together; a page of whoever has lost the subscription leaves nothing.
+//! 8. A checkpoint passes no event that was not written, or passed by because of its type.
 //!
 //! Each has a test that notices: 1 `load` and `recovery` (kills, also between COMMIT and acknowledge), 2 `engine` (a second
 //! writer in between, a log that lost its end) and `load` (a frozen holder), 3 and 4 the audit in [`audit`] after every
 //! load, 5 `order` (jobs held against a serial run), the search in `tests/model`, the fleets of `tests/simulation` and the property of
-//! [`plan`], 6 `layers`; the others in `tests/suite`.
+//! [`plan`], 6 `layers`, 7 and 8 `subscriptions`; the others in `tests/suite`.
 //!
 //! # Words
 //!
@@ -67,6 +69,9 @@
 //! | turn | a job's place in the line: by id within a spell, by arrival between them |
 //! | lease | for how long something is held: a lock by its nodes' time, a stream by its owner's beats |
 //! | projection | what keeps a read model |
+//! | subscription | a reader of the log with a checkpoint |
+//! | checkpoint | the position up to which a subscription has done all events |
+//! | page | the piece of the log that a subscription does at once |
 //!
 //! # A domain of your own
 //!
@@ -137,6 +142,10 @@ mod metrics;
 #[cfg(feature = "testing")]
 pub mod metrics;
 #[cfg(not(feature = "testing"))]
+mod page;
+#[cfg(feature = "testing")]
+pub mod page;
+#[cfg(not(feature = "testing"))]
 mod plan;
 #[cfg(feature = "testing")]
 pub mod plan;
@@ -164,6 +173,10 @@ pub mod store;
 mod stream;
 #[cfg(feature = "testing")]
 pub mod stream;
+#[cfg(not(feature = "testing"))]
+mod subscription;
+#[cfg(feature = "testing")]
+pub mod subscription;
 #[cfg(not(feature = "testing"))]
 mod telemetry;
 #[cfg(feature = "testing")]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::domain::{AggregateId, Domain};
+use crate::domain::{AggregateId, Domain, upcast};
 use crate::store::RecordedEvent;
 
 /// States by aggregate, each with its version, as far as the events have been seen.
@@ -25,7 +25,7 @@ impl<D: Domain> Fold<D> {
             self.unreadable.push(format!("event {position}: there is no aggregate type {aggregate_type}"));
             return None;
         };
-        let event = match D::decode(&recorded.event_type, recorded.schema_version, &recorded.payload) {
+        let event = match upcast::decode::<D>(&recorded.event_type, recorded.schema_version, &recorded.payload) {
             Ok(event) => event,
             Err(error) => {
                 self.unreadable.push(format!("event {position}: {error}"));

@@ -30,7 +30,8 @@ pub(in crate::batch) fn disposition(failure: &StoreError) -> Disposition {
         // Reading the receipts tells: what is there has happened, and what is not is decided again.
         StoreError::Unknown(_) => Disposition::DecideAgain,
         StoreError::Data(_) => Disposition::Split,
-        StoreError::Undecodable(_) | StoreError::Unavailable(..) => Disposition::Wait,
+        // No batch has a subscription.
+        StoreError::Undecodable(_) | StoreError::Fenced(_) | StoreError::Unavailable(..) => Disposition::Wait,
     }
 }
 
@@ -56,7 +57,9 @@ pub(in crate::batch) fn note<D: Domain>(engine: &Engine<D>, failure: &StoreError
             }
         }
         StoreError::Data(_) => tracing::warn!(batch.jobs = jobs, error = %failure, "a batch was refused"),
-        StoreError::Undecodable(_) => tracing::error!(batch.jobs = jobs, error = %failure, "a batch cannot be decided"),
+        StoreError::Undecodable(_) | StoreError::Fenced(_) => {
+            tracing::error!(batch.jobs = jobs, error = %failure, "a batch cannot be decided");
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod prune;
 mod scheduled;
 mod schema;
 mod streams;
+mod subscriptions;
 mod top;
 
 use std::convert::Infallible;
@@ -55,7 +56,7 @@ struct Cli<O: Subcommand> {
 #[derive(Debug, Subcommand)]
 enum Command<O: Subcommand> {
     /// Run the daemon until SIGTERM or SIGINT, then finish what is in flight
-    Run,
+    Run(Run),
     /// Apply pending migrations to the database
     Migrate(Migrate),
     /// Check the configuration and every server it names; exit 0 only when all is well
@@ -83,6 +84,9 @@ enum Command<O: Subcommand> {
     /// List, pause or resume streams
     #[command(subcommand)]
     Streams(streams::StreamsCommand),
+    /// List, pause or resume readers of the log
+    #[command(subcommand)]
+    Subscriptions(subscriptions::SubscriptionsCommand),
     /// Delete old receipts, dead letters and reply streams
     Prune(prune::Prune),
     /// Watch a fleet: jobs, backlog, locks, dead letters, and what to do about what is wrong
@@ -91,8 +95,18 @@ enum Command<O: Subcommand> {
     Audit(audit::Audit),
     /// Print JSON Schema of every job, event and reply
     Schema(schema::Schema),
+    /// Show every event type: which versions of its schema this program reads and writes, and which the log may have
+    Schemas(Json),
     #[command(flatten)]
     Own(O),
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Copy, Debug, Args)]
+struct Run {
+    /// Run although a newer program was started on this log, whose events this one may not read: their aggregates' jobs wait
+    #[arg(long)]
+    despite_schemas: bool,
 }
 
 /// Arguments of `migrate`.
@@ -190,9 +204,12 @@ fn runtime() -> Result<Runtime, Failed> {
 async fn run<D: Domain, O: Own>(program: &Program<D>, cli: Cli<O>, matches: &ArgMatches) -> Result<u8, Failed> {
     let load = || load::config(cli.config.as_deref(), matches);
     match cli.command {
-        Command::Run => daemon(program, &load()?, load).await,
+        Command::Run(Run { despite_schemas }) => {
+            let load = || Ok(Config { despite_schemas, ..load()? });
+            daemon(program, &load()?, load).await
+        }
         Command::Migrate(arguments) => migrate(program, &load()?, arguments).await,
-        Command::Check(json) => check::check(&load()?, (program.read_models)().migrations, json.json).await,
+        Command::Check(json) => check::check::<D>(&load()?, (program.read_models)().migrations, json.json).await,
         Command::Enqueue(jobs) => enqueue::enqueue::<D>(&load()?, jobs).await,
         Command::Job { id, json } => log::job::job(&load()?, &id, json.json).await,
         Command::Events(arguments) => log::events::events(&load()?, arguments).await,
@@ -200,10 +217,12 @@ async fn run<D: Domain, O: Own>(program: &Program<D>, cli: Cli<O>, matches: &Arg
         Command::DeadLetters(command) => dead_letters::run(&load()?, command).await,
         Command::Scheduled(command) => scheduled::run(&load()?, command).await,
         Command::Streams(command) => streams::run(&load()?, command).await,
+        Command::Subscriptions(command) => subscriptions::run(&load()?, command).await,
         Command::Prune(bounds) => prune::prune(&load()?, &bounds).await,
         Command::Top(top) => top::top(top, || load::listen(cli.config.as_deref(), matches)).await,
         Command::Audit(arguments) => audit::audit(&load()?, (program.promises)(), arguments).await,
         Command::Schema(arguments) => schema::schema::<D>(&arguments),
+        Command::Schemas(json) => log::schemas::schemas::<D>(&load()?, json.json).await,
         Command::Own(own) => own.run().await,
     }
 }
@@ -258,8 +277,7 @@ mod tests {
     use crate::testing::account::Accounts;
 
     fn run_it(arguments: [&str; 2]) -> u8 {
-        let read_models = || ReadModels { projections: Vec::new(), migrations: &[] };
-        let program = Program::<Accounts> { read_models, promises: || Box::new(LogOnly) };
+        let program = Program::<Accounts> { read_models: ReadModels::default, promises: || Box::new(LogOnly) };
         main::<_, Infallible>(&program, arguments.map(OsString::from))
     }
 

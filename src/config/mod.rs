@@ -29,7 +29,9 @@ use std::net::SocketAddr;
 pub use self::keys::{KEYS, Key};
 pub use self::problem::{Problem, Problems};
 pub use self::secret::Secret;
-pub use self::sections::{Batch, Database, Drain, Fleet, Http, Lock, Log, LogFormat, Retention, Stream, Tls};
+pub use self::sections::{
+    Batch, Database, Drain, Fleet, Http, Lock, Log, LogFormat, Retention, Stream, Subscriptions, Tls,
+};
 pub use self::settings::Config;
 
 use self::layers::{Layers, Origin, THE_FILE};
@@ -54,11 +56,13 @@ pub fn load(
         fleet: Fleet::read(&mut layers),
         lock: Lock::read(&mut layers),
         batch: Batch::read(&mut layers),
+        subscriptions: Subscriptions::read(&mut layers),
         http: Http::read(&mut layers),
         drain: Drain::read(&mut layers),
         retention: Retention::read(&mut layers),
         log: Log::read(&mut layers),
         tls: Tls::read(&mut layers),
+        despite_schemas: false,
     };
     relations::check(&config, &mut layers);
     layers.finish(config)

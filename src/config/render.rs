@@ -37,7 +37,20 @@ pub(super) fn changes(one: &Config, other: &Config) -> Vec<&'static Key> {
 type Section = (&'static str, Vec<(&'static str, Value)>);
 
 fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section> {
-    let Config { database, stream, fleet, lock, batch, http, drain, retention, log, tls } = config;
+    let Config {
+        database,
+        stream,
+        fleet,
+        lock,
+        batch,
+        subscriptions,
+        http,
+        drain,
+        retention,
+        log,
+        tls,
+        despite_schemas: _,
+    } = config;
     let nodes: Vec<String> = lock.nodes.iter().map(&secret).collect();
     vec![
         (
@@ -89,6 +102,17 @@ fn sections(config: &Config, secret: impl Fn(&Secret) -> String) -> Vec<Section>
                 ("in_flight", Value::from(batch.in_flight)),
                 ("cache_bytes", Value::from(batch.cache_bytes)),
                 ("decide_timeout_ms", millis(batch.decide_timeout)),
+            ],
+        ),
+        (
+            "subscriptions",
+            vec![
+                ("run", Value::from(subscriptions.run)),
+                ("poll_ms", millis(subscriptions.poll)),
+                ("pace_ms", millis(subscriptions.pace)),
+                ("lease_ms", millis(subscriptions.lease)),
+                ("page_events", Value::from(subscriptions.page_events)),
+                ("page_bytes", Value::from(subscriptions.page_bytes)),
             ],
         ),
         ("http", vec![("listen", text(&http.listen))]),

@@ -1,6 +1,6 @@
 //! All settings together.
 
-use super::sections::{Batch, Database, Drain, Fleet, Http, Lock, Log, Retention, Stream, Tls};
+use super::sections::{Batch, Database, Drain, Fleet, Http, Lock, Log, Retention, Stream, Subscriptions, Tls};
 
 /// Every setting of the daemon, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Config {
     pub lock: Lock,
     /// `[batch]`: how much is committed at once.
     pub batch: Batch,
+    /// `[subscriptions]`: who reads the log, and how.
+    pub subscriptions: Subscriptions,
     /// `[http]`: metrics and health.
     pub http: Http,
     /// `[drain]`: the end of the process.
@@ -25,4 +27,7 @@ pub struct Config {
     pub log: Log,
     /// `[tls]`: certificates for `rediss://`.
     pub tls: Tls,
+    /// Whether to run although a newer program may have written events that this one does not read. No key: somebody decides it for
+    /// one start.
+    pub despite_schemas: bool,
 }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::open::{StartError, accept, broker, inspect, locks, prepare, store};
+use super::open::{StartError, accept, broker, compare_events, inspect, locks, prepare, store};
 use super::watchdog;
 use crate::batch::{DECIDED_IN_VAIN, Engine, Parts, PutBackReason};
 use crate::config::Config;
@@ -16,7 +16,7 @@ use crate::http;
 use crate::lifecycle::Lifecycle;
 use crate::lock;
 use crate::metrics::{Known, Metrics};
-use crate::projection::Projection;
+use crate::projection::{LogProjection, Projection};
 use crate::spans::Spans;
 use crate::store::{Conflict, Migration, Outage, Repeat};
 use crate::stream::Skills;
@@ -24,15 +24,25 @@ use crate::worker::{Prefetch, Seats, Setup};
 
 /// What a domain brings besides its rules.
 pub struct ReadModels<D: Domain> {
-    /// What keeps them.
+    /// What keeps those that are written with the events.
     pub projections: Vec<Box<dyn Projection<D>>>,
+    /// What keeps those that are read from the log.
+    pub log_projections: Vec<Box<dyn LogProjection<D>>>,
     /// Their tables: a history of their own beside the engine's.
     pub migrations: &'static [Migration],
+}
+
+/// None.
+impl<D: Domain> Default for ReadModels<D> {
+    fn default() -> Self {
+        Self { projections: Vec::new(), log_projections: Vec::new(), migrations: &[] }
+    }
 }
 
 /// A daemon whose parts are connected.
 pub(super) struct Daemon<D: Domain> {
     pub engine: Arc<Engine<D>>,
+    pub log_projections: Vec<Box<dyn LogProjection<D>>>,
     pub prefetch: Prefetch,
     pub seats: Seats,
     pub lifecycle: Lifecycle,
@@ -48,7 +58,7 @@ pub(super) async fn connect_all<D: Domain>(
     lifecycle: Lifecycle,
     metrics: Arc<Metrics>,
 ) -> Result<Daemon<D>, StartError> {
-    let ReadModels { projections, migrations } = read_models;
+    let ReadModels { projections, log_projections, migrations } = read_models;
     let nodes: Vec<String> = (1..=config.lock.nodes.len()).map(connect::node_name).collect();
     let repeats: Vec<_> = Repeat::ALL.map(Repeat::as_str).into_iter().chain([DECIDED_IN_VAIN]).collect();
     metrics.start(&Known {
@@ -67,6 +77,7 @@ pub(super) async fn connect_all<D: Domain>(
     metrics.configured(true, unix_seconds());
     let store = store(config).await?.with_migrations(migrations).observed(metrics.clone()).only_to_write();
     prepare(&store, config).await?;
+    compare_events::<D>(&store, config).await?;
     let broker = broker(config).await?;
     accept(&broker, config).await?;
     broker.ensure_groups().await?;
@@ -103,7 +114,7 @@ pub(super) async fn connect_all<D: Domain>(
         decides: Box::new(move || deciding.upgrade().is_some_and(|engine| engine.deciding.is_under_way())),
     })
     .map_err(no_thread)?;
-    Ok(Daemon { engine, prefetch, seats, lifecycle, listener, spans, fitness })
+    Ok(Daemon { engine, log_projections, prefetch, seats, lifecycle, listener, spans, fitness })
 }
 
 fn no_thread(error: std::io::Error) -> StartError {
@@ -111,7 +122,7 @@ fn no_thread(error: std::io::Error) -> StartError {
 }
 
 /// Machine and process, as people know them.
-fn host() -> String {
+pub(super) fn host() -> String {
     format!("{}:{}", machine(), std::process::id())
 }
 

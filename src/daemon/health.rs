@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::batch::{Engine, Step};
+use crate::daemon::unread_events;
 use crate::domain::Domain;
 use crate::fleet::Fitness;
 use crate::metrics::Stalled;
@@ -94,6 +95,8 @@ pub(super) struct Watch<D: Domain> {
     pub fitness: watch::Sender<Fitness>,
     /// How long a decision may take.
     pub decide_timeout: Duration,
+    /// Whether it does not matter that a newer program may have written what this one does not read.
+    pub despite_schemas: bool,
 }
 
 impl<D: Domain> Watch<D> {
@@ -199,6 +202,10 @@ impl<D: Domain> Watch<D> {
         *schema_seen = None;
         match store.schema().await.map_err(told)? {
             SchemaState::Current => {
+                let unread = if self.despite_schemas { None } else { unread_events::<D>(store).await.map_err(told)? };
+                if let Some(unread) = unread {
+                    return Err(unread);
+                }
                 *schema_seen = Some(asked);
                 Ok(())
             }

@@ -19,6 +19,7 @@ use crate::http::{self, Endpoints};
 use crate::metrics::{DrainOutcome, Metrics};
 use crate::plan::{Limits, Terms};
 use crate::retention;
+use crate::subscription::{self, Subscriptions};
 use crate::worker::{self, Dispatcher, Drained, Intake, IntakeStatus};
 use connect::{Daemon, connect_all, unix_seconds};
 use sampler::Sampler;
@@ -31,7 +32,7 @@ pub use crate::lifecycle::{Lifecycle, Phase};
 
 pub(crate) use connect::machine;
 pub(crate) use health::Health;
-pub(crate) use open::{broker, locks, store};
+pub(crate) use open::{broker, locks, store, unread_events};
 
 /// How the daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ pub async fn run_with<D: Domain>(
 impl<D: Domain> Daemon<D> {
     /// Starts every loop, waits for the end of one of them or for the drain, and sees the drain through.
     async fn supervise(self, config: &Config) -> End {
-        let Self { engine, prefetch, seats, lifecycle, listener, spans, fitness } = self;
+        let Self { engine, log_projections, prefetch, seats, lifecycle, listener, spans, fitness } = self;
         let (metrics, locks) = (engine.metrics.clone(), engine.locks.clone());
         let broker = engine.broker.clone();
         let reading = IntakeStatus::new(metrics.clone());
@@ -113,6 +114,7 @@ impl<D: Domain> Daemon<D> {
             health,
             fitness,
             decide_timeout: config.batch.decide_timeout,
+            despite_schemas: config.despite_schemas,
         };
         let max_connections = config.database.max_connections;
         let sampler = Sampler {
@@ -183,6 +185,21 @@ impl<D: Domain> Daemon<D> {
             intake.run().await;
             Ok(Drained::default())
         });
+        if config.subscriptions.run {
+            let owner = seats.clone();
+            let subscriptions = Subscriptions {
+                engine: engine.clone(),
+                projections: log_projections,
+                lifecycle: lifecycle.clone(),
+                settings: subscription_settings(config),
+                holder: connect::host(),
+                is_owner: Arc::new(move || owner.held().iter().any(Option::is_some)),
+            };
+            loops.spawn(async move {
+                subscriptions.run().await;
+                Ok(Drained::default())
+            });
+        }
         let (end, drained) = watch_over(loops, beside, &lifecycle, &metrics, config.drain.timeout).await;
         let abandoned = match end {
             End::Drained => shutdown::leave(&broker, &prefetch, &seats).await,
@@ -228,6 +245,11 @@ fn settings(config: &Config) -> worker::Settings {
         max_deliveries: u64::from(config.stream.max_deliveries),
         unknown_wait: config.stream.unknown_types_wait,
     }
+}
+
+fn subscription_settings(config: &Config) -> subscription::Settings {
+    let crate::config::Subscriptions { poll, pace, lease, page_events, page_bytes, .. } = config.subscriptions;
+    subscription::Settings { poll, pace, lease, page_events, page_bytes }
 }
 
 /// The most aggregates of a batch: a lock script stops its node while it runs, and this many keys take it about a

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::connect::{self, ClientError};
+use crate::domain::{Domain, upcast};
 use crate::lock::{self, ExtendError, Redlock, Report, SetupError};
 use crate::metrics::{Extension, Metrics};
 use crate::store::{MigrateError, Outage, SchemaState, Store, StoreError};
@@ -143,6 +144,27 @@ pub(super) async fn prepare(store: &Store, config: &Config) -> Result<(), StartE
     store.check_grants(config.retention.receipts.is_some()).await?;
     store.sequence_and_log().await?.check()?;
     Ok(())
+}
+
+/// Makes sure that this program reads what the log may have, and writes down what it may add.
+pub(super) async fn compare_events<D: Domain>(store: &Store, config: &Config) -> Result<(), StartError> {
+    upcast::check::<D>().map_err(|broken| StartError::Refused(broken.to_string()))?;
+    if let Some(unread) = unread_events::<D>(store).await? {
+        if !config.despite_schemas {
+            let advice = "start the newer program, or this one with --despite-schemas: jobs of aggregates with such events then wait";
+            return Err(StartError::Refused(format!("{unread}; {advice}")));
+        }
+        tracing::warn!("{unread}: jobs of aggregates with such events wait");
+    }
+    let written: Vec<_> = D::EVENTS.iter().map(|event_type| (*event_type, D::written_version(event_type))).collect();
+    Ok(store.may_write(&written).await?)
+}
+
+/// What the log may have that this program does not read.
+pub(crate) async fn unread_events<D: Domain>(store: &Store) -> Result<Option<String>, StoreError> {
+    let written = store.written_schemas().await?;
+    let unread = upcast::unread::<D>(written.iter().map(|one| (&*one.event_type, one.schema_version)));
+    Ok(unread.map(|what| format!("a newer program was here, and the log may have what this one cannot read: {what}")))
 }
 
 /// Refuses lock nodes that would break the promise of a lock. A node that does not answer is no reason not to start: it is

@@ -34,7 +34,7 @@ pub(super) struct Sampler<D: Domain> {
 impl<D: Domain> Sampler<D> {
     /// Samples for as long as it is polled.
     pub async fn run(self) {
-        let (mut broker, mut database, mut process) = (ticks(INTERVAL), ticks(INTERVAL), ticks(INTERVAL / 4));
+        let (mut broker, mut database, mut process) = (ticks(INTERVAL), ticks(INTERVAL), ticks(INTERVAL / 2));
         let brokers = async {
             for round in 0_u64.. {
                 broker.tick().await;

@@ -167,11 +167,12 @@ macro_rules! jobs {
     };
 }
 
-/// Defines an enum of events, each with the struct that is its payload: `Restocked(Restocked) = "item.restocked",`.
+/// Defines an enum of events, each with the struct that is its payload: `Restocked(Restocked) = "item.restocked",`. When the schema of
+/// a payload has had other versions, the present one is named behind: `Repriced(Repriced) = "item.repriced" @ 2,`.
 #[macro_export]
 macro_rules! events {
     ($(#[$about:meta])* $type:ident {
-        $($(#[$about_variant:meta])* $variant:ident($payload:ty) = $name:literal,)+
+        $($(#[$about_variant:meta])* $variant:ident($payload:ty) = $name:literal $(@ $version:literal)?,)+
     }) => {
         $(#[$about])*
         #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,14 +193,23 @@ macro_rules! events {
                     .expect("a payload is written by its own rules, which cannot fail for text, numbers, lists and structs")
             }
 
-            /// Its stored form, in the first version of its schema.
-            #[allow(dead_code, reason = "a domain with several schema versions says which")]
-            pub fn encoded(&self) -> $crate::domain::EncodedEvent {
-                $crate::domain::EncodedEvent { event_type: self.name(), schema_version: 1, payload: self.payload() }
+            /// The newest version of this type's schema, or `None` if there is no such type here.
+            pub fn version(name: &str) -> Option<u16> {
+                match name {
+                    $($name => Some(const { $crate::domain::declare::first_or_one(&[$($version)?]) }),)+
+                    _ => None,
+                }
             }
 
-            /// The event of this stored form, in the first version of its schema.
-            #[allow(dead_code, reason = "a domain with several schema versions says which")]
+            /// Its stored form, in the newest version of its schema.
+            #[allow(dead_code, reason = "a domain may write the version before")]
+            pub fn encoded(&self) -> $crate::domain::EncodedEvent {
+                let event_type = self.name();
+                let schema_version = Self::version(event_type).unwrap_or(1);
+                $crate::domain::EncodedEvent { event_type, schema_version, payload: self.payload() }
+            }
+
+            /// The event of this stored form, in the newest version of its schema.
             pub fn decoded(
                 name: &str,
                 schema_version: u16,
@@ -210,8 +220,9 @@ macro_rules! events {
                     schema_version,
                     problem: problem.chars().take(200).collect(),
                 };
-                if schema_version != 1 {
-                    return Err(undecodable("the schema version is unknown".to_owned()));
+                let newest = Self::version(name).ok_or_else(|| undecodable("the type is unknown".to_owned()))?;
+                if schema_version != newest {
+                    return Err(undecodable(format!("this program reads v{newest}")));
                 }
                 let event = Self::decode(name, payload).ok_or_else(|| undecodable("the type is unknown".to_owned()))?;
                 event.map_err(|error| undecodable(error.to_string()))
@@ -235,6 +246,12 @@ macro_rules! events {
             }
         }
     };
+}
+
+/// The version that is named, or the first.
+#[doc(hidden)]
+pub const fn first_or_one(version: &[u16]) -> u16 {
+    if version.is_empty() { 1 } else { version[0] }
 }
 
 /// How many names `lists` hold together.

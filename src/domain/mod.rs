@@ -4,6 +4,7 @@
 
 pub mod declare;
 pub mod fields;
+pub(crate) mod upcast;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use serde_json::Value;
 
 /// Names one aggregate: its type (`item`) and its id (1–128 bytes of text without control characters).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,6 +107,17 @@ pub struct Undecodable {
     pub problem: String,
 }
 
+/// One step: from a version of an event type's schema to the next.
+#[derive(Clone, Copy, Debug)]
+pub struct Upcast {
+    /// One of [`Domain::EVENTS`].
+    pub event_type: &'static str,
+    /// The version that it takes, from 1; it gives the next.
+    pub from: u16,
+    /// The payload in the next version; the error says what does not fit.
+    pub apply: fn(Value) -> Result<Value, String>,
+}
+
 /// One event that a decision brings about, on one of the job's targets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent<E> {
@@ -157,6 +171,9 @@ pub trait Domain: Send + Sync + 'static {
     const EVENTS: &'static [&'static str];
     /// Every reason of a rejection.
     const REJECTIONS: &'static [&'static str];
+    /// How events of earlier schema versions are told in the next: one step from each version of a type to the next, up to the
+    /// [newest](Self::event_version).
+    const UPCASTS: &'static [Upcast] = &[];
 
     /// The aggregate type that a job of this type is about (its `key`), or `None` for an unknown job type.
     fn subject(job_type: &str) -> Option<&'static str>;
@@ -206,6 +223,18 @@ pub trait Domain: Send + Sync + 'static {
         None
     }
 
-    /// The event of a stored form, of this and of every earlier schema version.
+    /// The newest schema version of this event type, from 1.
+    fn event_version(_event_type: &str) -> u16 {
+        1
+    }
+
+    /// The schema version of this event type that [`encode`](Self::encode) writes: the newest, or the one before for a release, so that
+    /// the release before that one, which does not read the newest, can take over again.
+    fn written_version(event_type: &str) -> u16 {
+        Self::event_version(event_type)
+    }
+
+    /// The event of a stored form in the newest version of its schema, which [`UPCASTS`](Self::UPCASTS) have brought it to. A newer
+    /// version is undecodable.
     fn decode(event_type: &str, schema_version: u16, payload: &[u8]) -> Result<Self::Event, Undecodable>;
 }

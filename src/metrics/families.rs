@@ -233,6 +233,28 @@ families! {
     PROJECTION_BYTES = Histogram(BYTES), Bytes, "lockkeeper_projection_statement_bytes", ["projection"],
         "Size of the statements that a batch has for a read model, when it has any.";
 
+    // Subscriptions
+    SUBSCRIPTION_POSITION = Gauge, Count, "lockkeeper_subscription_position", ["subscription"],
+        "The position up to which the subscription has done all events.";
+    SUBSCRIPTION_LAG_EVENTS = Gauge, Count, "lockkeeper_subscription_lag_events", ["subscription"],
+        "Events that it has not done yet.";
+    SUBSCRIPTION_LAG = Gauge, Seconds, "lockkeeper_subscription_lag_seconds", ["subscription"],
+        "How long ago the first of them was written; 0 when there is none.";
+    SUBSCRIPTION_OWNED = Gauge, Flag, "lockkeeper_subscription_owned", ["subscription"],
+        "1 on the daemon that reads it, else 0.";
+    SUBSCRIPTION_STATE = Gauge, Flag, "lockkeeper_subscription_state", ["subscription", "state"],
+        "1 for the state that it is in: running, paused, stopped, dropped.";
+    SUBSCRIPTION_EVENTS = Counter, Count, "lockkeeper_subscription_events_total", ["subscription"],
+        "Events that this daemon has done.";
+    SUBSCRIPTION_PAGES = Counter, Count, "lockkeeper_subscription_pages_total", ["subscription", "outcome"],
+        "Pages by what became of them.";
+    SUBSCRIPTION_TAKES = Counter, Count, "lockkeeper_subscription_takes_total", ["subscription"],
+        "Times this daemon began to read it.";
+    SUBSCRIPTION_PAGE_DURATION = Histogram(LOCK_SECONDS), Seconds, "lockkeeper_subscription_page_duration_seconds", ["subscription"],
+        "Reading, writing and committing a page.";
+    LOG_GAPS = Counter, Count, "lockkeeper_log_gaps_total", [],
+        "Times the log had no event at a position and had some behind it: must stay 0.";
+
     // Retention
     RETENTION_DELETED = Counter, Count, "lockkeeper_retention_deleted_total", ["what"],
         "Receipts, dead letters and reply streams that were old and are gone.";

@@ -14,6 +14,7 @@ mod registry;
 mod retention;
 mod running;
 mod store;
+mod subscription;
 
 pub use families::{FAMILIES, Family, Kind, Unit};
 pub use fleet::{Released, TakenFrom, Taking};
@@ -23,3 +24,4 @@ pub use process::{Asked, DrainOutcome, Stalled, State};
 pub use queue::{QueueSample, Source};
 pub use registry::{Known, Metrics};
 pub use running::InFlight;
+pub use subscription::PageOutcome;

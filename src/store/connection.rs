@@ -293,6 +293,10 @@ fn leads_astray(error: &StoreError) -> bool {
             Outage::TooManyConnections | Outage::Timeout | Outage::Sequence | Outage::Other => false,
         },
         StoreError::Unknown(_) => true,
-        StoreError::Conflict(_) | StoreError::Repeat(_) | StoreError::Data(_) | StoreError::Undecodable(_) => false,
+        StoreError::Conflict(_)
+        | StoreError::Repeat(_)
+        | StoreError::Data(_)
+        | StoreError::Fenced(_)
+        | StoreError::Undecodable(_) => false,
     }
 }

@@ -22,6 +22,9 @@ pub enum StoreError {
     /// The database cannot be used now. Nothing is wrong with the jobs.
     #[error("the database is unavailable ({}): {}", .0.as_str(), .1)]
     Unavailable(Outage, String),
+    /// Somebody else reads the subscription, or has moved it.
+    #[error("somebody else has the subscription: {0}")]
+    Fenced(String),
     /// The answer to a commit was lost: only the receipts can tell whether it happened.
     #[error("the outcome of a commit is unknown: {0}")]
     Unknown(String),
@@ -185,8 +188,9 @@ impl StoreError {
             Part::Sequence if number == 1048 && text.contains("'position'") => Self::Repeat(Repeat::Position),
             Part::Sequence if number == 1048 => Self::Conflict(Conflict::Head),
             Part::Sequence if matches!(number, 1231 | 1232 | 1690) => Self::Unavailable(Outage::Sequence, text),
+            Part::Checkpoint if matches!(number, 1048 | 1231 | 1232) => Self::Fenced(text),
             Part::ReadModels | Part::Receipts | Part::Events if is_data(number, sqlstate) => Self::Data(text),
-            Part::ReadModels | Part::Receipts | Part::Events | Part::Sequence | Part::Frame => {
+            Part::ReadModels | Part::Receipts | Part::Events | Part::Sequence | Part::Checkpoint | Part::Frame => {
                 Self::Unavailable(Outage::Other, text)
             }
         }
@@ -226,6 +230,8 @@ mod tests {
         assert!(told(1062, "23000", primary, Part::Events).starts_with("Unavailable(Sequence"));
         assert_eq!(told(1048, "23000", "Column 'unchanged' cannot be null", Part::Sequence), "Conflict(Head)");
         assert_eq!(told(1048, "23000", "Column 'position' cannot be null", Part::Sequence), "Repeat(Position)");
+        assert!(told(1048, "23000", "Column 'beats' cannot be null", Part::Checkpoint).starts_with("Fenced"));
+        assert!(told(1231, "42000", "completion_type", Part::Checkpoint).starts_with("Fenced"), "the row is gone");
         for number in [1231, 1232, 1690] {
             assert!(told(number, "22003", "", Part::Sequence).starts_with("Unavailable(Sequence"), "{number}");
         }
@@ -255,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_server_s_state_is_no_job_s_fault_in_any_part() {
-        for part in [Part::Frame, Part::ReadModels, Part::Sequence, Part::Receipts, Part::Events] {
+        for part in [Part::Frame, Part::ReadModels, Part::Sequence, Part::Receipts, Part::Events, Part::Checkpoint] {
             assert_eq!(told(1213, "40001", "", part), "Repeat(Deadlock)");
             assert_eq!(told(1205, "HY000", "", part), "Repeat(LockWait)");
             assert_eq!(told(3101, "40000", "", part), "Repeat(Certification)");

@@ -26,10 +26,10 @@ pub use commit::{Anchor, AppendCondition, Committed, EventToAppend, Expected, Pa
 pub use connection::Connection;
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use history::StoredEvent;
-pub use log::{EventPlace, RecordedEvent};
+pub use log::{Checkpoint, CheckpointState, EventPlace, Leave, RecordedEvent};
 pub use pool::{Server, Store};
 pub use read::{BatchRead, StoredReceipt};
 pub use retention::ReceiptPage;
 pub use row::column;
-pub use schema::{Applied, MigrateError, Migration, SchemaState};
+pub use schema::{Applied, MigrateError, Migration, SchemaState, WrittenSchema};
 pub use sequence::Sequence;

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use sqlx::mysql::MySqlRow;
+
 use super::error::{Outage, StoreError};
 use super::pool::Store;
 use super::row::column;
@@ -21,7 +23,15 @@ pub struct Sequence {
     pub log: u64,
 }
 
+/// Where the row and the log say that the log ends.
+const ENDS: &str = "SELECT (SELECT position FROM event_sequence WHERE id = 1), (SELECT MAX(position) FROM events)";
+
 impl Sequence {
+    fn of(rows: &[MySqlRow]) -> Result<Self, StoreError> {
+        let row = rows.first().ok_or_else(|| StoreError::Unavailable(Outage::Other, "no answer".to_owned()))?;
+        Ok(Self { row: column(row, 0)?, log: column::<Option<u64>>(row, 1)?.unwrap_or(0) })
+    }
+
     /// Fails unless both are the same, with what mends it.
     pub fn check(self) -> Result<u64, StoreError> {
         let Self { row, log } = self;
@@ -38,18 +48,15 @@ impl Sequence {
 impl Store {
     /// Where the row and the log say that the log ends, at one moment.
     pub async fn sequence_and_log(&self) -> Result<Sequence, StoreError> {
-        let text = "SELECT (SELECT position FROM event_sequence WHERE id = 1), (SELECT MAX(position) FROM events)";
-        let rows = self.rows(text, false).await?;
-        let row = rows.first().ok_or_else(|| StoreError::Unavailable(Outage::Other, "no answer".to_owned()))?;
-        Ok(Sequence { row: column(row, 0)?, log: column::<Option<u64>>(row, 1)?.unwrap_or(0) })
+        Sequence::of(&self.rows(ENDS, false).await?)
     }
 
     /// Commits a change that means nothing, to the row that every batch changes, and looks whether that row is right. Only this
     /// proves that a batch could be committed.
     pub async fn prove(&self) -> Result<(), StoreError> {
         let proof = async {
-            self.rows("UPDATE event_sequence SET batch = batch + 1 WHERE id = 1", true).await?;
-            self.sequence_and_log().await?.check().map(drop)
+            let text = format!("UPDATE event_sequence SET batch = batch + 1 WHERE id = 1; {ENDS}");
+            Sequence::of(&self.rows(text, true).await?)?.check().map(drop)
         };
         let late =
             |_| StoreError::Unavailable(Outage::Timeout, format!("nothing was committed within {PROOF_WITHIN:?}"));

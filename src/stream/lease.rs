@@ -57,6 +57,8 @@ pub struct Name<'a> {
 }
 
 /// A connection for leases alone, so that nothing delays a beat, to the server of the shared one. After an error it is of no use.
+/// Clones share it.
+#[derive(Clone)]
 pub struct LeaseLine {
     pub(super) connection: MultiplexedConnection,
     broker: Broker,

@@ -64,7 +64,8 @@ impl<D: Domain> World<D> {
     /// Applies an event in its stored form.
     #[track_caller]
     pub fn replay(&mut self, aggregate: &AggregateId, event_type: &str, payload: &str) {
-        let event = D::decode(event_type, 1, payload.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        let event = D::decode(event_type, D::event_version(event_type), payload.as_bytes())
+            .unwrap_or_else(|error| panic!("{error}"));
         D::evolve(self.states.entry(aggregate.clone()).or_default(), &event);
     }
 

@@ -1,6 +1,6 @@
 //! What is wrong, in a sentence that says what to do. Pure.
 
-use super::fleet::{Daemon, Finding, Locks, Node, Queue, Severity, Store, View};
+use super::fleet::{Daemon, Finding, Locks, Node, Queue, Severity, Store, Subscription, View};
 
 /// An entry that waits for longer is a backlog.
 const OLD_SECONDS: f64 = 10.0;
@@ -19,13 +19,7 @@ pub fn findings(view: &View) -> Vec<Finding> {
     if view.members.is_some_and(|members| members < 1.5) {
         found.add(Severity::Info, "no daemon stands by: a crash stops the work until something starts one");
     }
-    for projection in &view.projections {
-        if projection.state.as_deref() == Some("failed") {
-            found.add(Severity::Critical, format!("read model {} has failed: the log says why", projection.name));
-        } else if let Some(lag) = projection.lag_seconds.filter(|lag| *lag > OLD_SECONDS) {
-            found.add(Severity::Warning, format!("read model {} is {} behind", projection.name, seconds(lag)));
-        }
-    }
+    view.subscriptions.iter().for_each(|subscription| found.subscription(subscription));
     found.0.sort_by_key(|finding| finding.severity);
     found.0
 }
@@ -36,6 +30,24 @@ struct Found(Vec<Finding>);
 impl Found {
     fn add(&mut self, severity: Severity, text: impl Into<String>) {
         self.0.push(Finding { severity, text: text.into() });
+    }
+
+    fn subscription(&mut self, subscription: &Subscription) {
+        let name = &subscription.name;
+        match subscription.state.as_deref() {
+            Some("stopped") => {
+                let text = format!("subscription {name} is stopped: `lockkeeper subscriptions list` says why");
+                self.add(Severity::Critical, text);
+            }
+            Some("paused") => self.add(Severity::Info, format!("subscription {name} is paused")),
+            _ => {
+                if let Some(lag) = subscription.lag_seconds.filter(|lag| *lag > OLD_SECONDS) {
+                    let nobody = if subscription.readers == Some(0.0) { ", and nobody reads it" } else { "" };
+                    let text = format!("subscription {name} is {} behind{nobody}", seconds(lag));
+                    self.add(Severity::Warning, text);
+                }
+            }
+        }
     }
 
     fn daemon(&mut self, daemon: &Daemon) {

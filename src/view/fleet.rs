@@ -19,7 +19,7 @@ pub struct View {
     /// The database.
     pub store: Store,
     /// Read models that follow the events.
-    pub projections: Vec<Projection>,
+    pub subscriptions: Vec<Subscription>,
     /// How many daemons could do the work, also those that nobody asks.
     pub members: Option<f64>,
     /// The processes.
@@ -141,16 +141,20 @@ pub struct Store {
     pub connections_max: Option<f64>,
 }
 
-/// A read model that follows the events.
+/// A reader of the log.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Projection {
+pub struct Subscription {
     /// Its name.
     pub name: String,
-    /// Events that it has not seen yet.
+    /// The position up to which it has done all events.
+    pub position: Option<f64>,
+    /// Events that it has not done yet.
     pub lag_events: Option<f64>,
     /// How old the first of them is.
     pub lag_seconds: Option<f64>,
-    /// `running`, `rebuilding`, `paused` or `failed`.
+    /// How many daemons read it.
+    pub readers: Option<f64>,
+    /// `running`, `paused` or `stopped`.
     pub state: Option<String>,
 }
 

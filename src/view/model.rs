@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::exposition::{self, Exposition};
 use super::findings::findings;
-use super::fleet::{Daemon, Jobs, Locks, Node, Projection, Queue, Store, View};
+use super::fleet::{Daemon, Jobs, Locks, Node, Queue, Store, Subscription, View};
 
 /// One answer, and when it came.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ pub fn view(fleet: &[Watched], at: Duration, unix_seconds: f64) -> View {
         queues: fleet.names("lockkeeper_queue_length", "queue").into_iter().map(|name| fleet.queue(name)).collect(),
         locks: fleet.locks(),
         store: fleet.store(),
-        projections: fleet.projections(),
+        subscriptions: fleet.subscriptions(),
         members: fleet.most(|daemon| daemon.gauge("lockkeeper_fleet_members", &[])),
         daemons: fleet.0.iter().map(|daemon| daemon_view(daemon, at, unix_seconds)).collect(),
     };
@@ -232,24 +232,23 @@ impl Fleet<'_> {
         }
     }
 
-    fn projections(&self) -> Vec<Projection> {
-        let projection = |name: String| {
-            let labels = [("projection", name.as_str())];
+    fn subscriptions(&self) -> Vec<Subscription> {
+        let subscription = |name: String| {
+            let labels = [("subscription", name.as_str())];
             let state = |state: &&str| {
-                let labels = [("projection", name.as_str()), ("state", *state)];
-                self.most(|daemon| daemon.gauge("lockkeeper_projection_state", &labels)).is_some_and(|is| is > 0.0)
+                let labels = [("subscription", name.as_str()), ("state", *state)];
+                self.most(|daemon| daemon.gauge("lockkeeper_subscription_state", &labels)).is_some_and(|is| is > 0.0)
             };
-            Projection {
-                lag_events: self.most(|daemon| daemon.gauge("lockkeeper_projection_lag_events", &labels)),
-                lag_seconds: self.most(|daemon| daemon.gauge("lockkeeper_projection_lag_seconds", &labels)),
-                state: ["failed", "paused", "rebuilding", "running"]
-                    .iter()
-                    .find(|name| state(name))
-                    .map(ToString::to_string),
+            Subscription {
+                position: self.most(|daemon| daemon.gauge("lockkeeper_subscription_position", &labels)),
+                lag_events: self.most(|daemon| daemon.gauge("lockkeeper_subscription_lag_events", &labels)),
+                lag_seconds: self.most(|daemon| daemon.gauge("lockkeeper_subscription_lag_seconds", &labels)),
+                readers: self.add(|daemon| daemon.gauge("lockkeeper_subscription_owned", &labels)),
+                state: ["stopped", "paused", "running"].iter().find(|name| state(name)).map(ToString::to_string),
                 name,
             }
         };
-        self.names("lockkeeper_projection_position", "projection").into_iter().map(projection).collect()
+        self.names("lockkeeper_subscription_position", "subscription").into_iter().map(subscription).collect()
     }
 
     /// A quantile of what a histogram took in between the last two answers, by all daemons, as Prometheus reckons it;

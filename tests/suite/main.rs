@@ -8,3 +8,4 @@ mod house;
 mod jobs;
 mod locks;
 mod process;
+mod subscriptions;

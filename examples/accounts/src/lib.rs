@@ -127,5 +127,5 @@ const MIGRATIONS: [Migration; 1] =
     [Migration { version: 1, name: "accounts", text: include_str!("../migrations/0001_accounts.sql") }];
 
 pub fn read_models() -> ReadModels<Accounts> {
-    ReadModels { projections: vec![Box::new(Balances)], migrations: &MIGRATIONS }
+    ReadModels { projections: vec![Box::new(Balances)], migrations: &MIGRATIONS, ..ReadModels::default() }
 }

@@ -9,7 +9,6 @@ use lockkeeper::cli::{self, Program};
 use lockkeeper::daemon::ReadModels;
 
 fn main() -> ExitCode {
-    let read_models = || ReadModels { projections: Vec::new(), migrations: &[] };
-    let program = Program::<Counter> { read_models, promises: || Box::new(LogOnly) };
+    let program = Program::<Counter> { read_models: ReadModels::default, promises: || Box::new(LogOnly) };
     ExitCode::from(cli::main::<_, Infallible>(&program, std::env::args_os()))
 }

@@ -13,7 +13,7 @@ use super::starts::Starts;
 use crate::batch::engine::Engine;
 use crate::batch::failure::Failure;
 use crate::batch::incidents::Incidents;
-use crate::domain::{AggregateId, Domain, Undecodable};
+use crate::domain::{AggregateId, Domain, Undecodable, upcast};
 use crate::store::{Snapshot, StoredEvent};
 
 /// The most events of one query. So many are read within `database.timeout_ms` even where each lies on a page of its own of a
@@ -138,7 +138,7 @@ fn apply<D: Domain>(late: &mut CatchUp<D::State>, past: &StoredEvent, incidents:
     if late.unreadable {
         return;
     }
-    match D::decode(&past.event_type, past.schema_version, &past.payload) {
+    match upcast::decode::<D>(&past.event_type, past.schema_version, &past.payload) {
         Ok(event) => {
             D::evolve(&mut late.state, &event);
             late.version = past.version;

@@ -1,26 +1,37 @@
 //! The newest position that is known to be committed, and a database that goes back behind it: a failover to a server that
 //! lacked the last commits, or a restored copy.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
 
 /// The newest position that this process knows to be committed.
 #[derive(Debug, Default)]
-pub struct CommittedHead(AtomicU64);
+pub struct CommittedHead(watch::Sender<u64>);
 
 impl CommittedHead {
     /// The position; 0 before the first.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        *self.0.borrow()
+    }
+
+    /// Waits until something behind `position` is known to be committed.
+    pub async fn is_beyond(&self, position: u64) {
+        // It never ends before whoever waits: the sender is here.
+        let _ = self.0.subscribe().wait_for(|head| *head > position).await;
     }
 
     /// The database says that `head` is its newest position; `known` was the head when the question was sent. True when commits are gone.
     pub fn has_gone_back(&self, known: u64, head: u64) -> bool {
-        if head >= known {
-            self.0.fetch_max(head, Ordering::AcqRel);
-            return false;
-        }
-        // Of several who notice, the first one tells.
-        self.0.compare_exchange(known, head, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        let mut is_first = false;
+        self.0.send_if_modified(|newest| {
+            // Of several who notice, the first one tells.
+            is_first = head < known && *newest == known;
+            let is_news = is_first || (head >= known && head > *newest);
+            if is_news {
+                *newest = head;
+            }
+            is_news
+        });
+        is_first
     }
 }
 

@@ -10,19 +10,20 @@ use topology::Topology;
 use crate::cli::failed::Failed;
 use crate::cli::output::told;
 use crate::config::Config;
-use crate::daemon;
+use crate::daemon::{self, unread_events};
+use crate::domain::Domain;
 use crate::exit::Exit;
 use crate::fleet::Tenancy;
 use crate::store::{Migration, SchemaState, Sequence};
 use crate::stream::{Broker, BrokerError, Lack};
 
 /// Looks at everything and prints what it finds.
-pub async fn check(config: &Config, migrations: &'static [Migration], json: bool) -> Result<u8, Failed> {
+pub async fn check<D: Domain>(config: &Config, migrations: &'static [Migration], json: bool) -> Result<u8, Failed> {
     let mut findings = Findings::default();
     findings.add("configuration", Verdict::Ok, "every value is in its range");
     let mut locks = Findings::default();
     let (database, broker, topology) =
-        tokio::join!(database(config, migrations), broker(config), Topology::look(config, &mut locks));
+        tokio::join!(database::<D>(config, migrations), broker(config), Topology::look(config, &mut locks));
     findings.0.extend(database.0.into_iter().chain(broker.0).chain(locks.0));
     if json {
         for Finding { subject, verdict, detail } in &findings.0 {
@@ -48,7 +49,7 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-async fn database(config: &Config, migrations: &'static [Migration]) -> Findings {
+async fn database<D: Domain>(config: &Config, migrations: &'static [Migration]) -> Findings {
     let mut findings = Findings::default();
     let store = match daemon::store(config).await.map(|store| store.with_migrations(migrations)) {
         Ok(store) => store,
@@ -68,6 +69,11 @@ async fn database(config: &Config, migrations: &'static [Migration]) -> Findings
         Ok(SchemaState::Current) => match store.check_grants(config.retention.receipts.is_some()).await {
             Ok(()) => {
                 findings.add("schema", Verdict::Ok, "current, and the account may write it");
+                match unread_events::<D>(&store).await {
+                    Ok(None) => findings.add("events", Verdict::Ok, "this program reads all that the log may have"),
+                    Ok(Some(unread)) => findings.add("events", Verdict::Failed(Exit::CONFIG), unread),
+                    Err(error) => findings.error("events", error),
+                }
                 match store.sequence_and_log().await.and_then(Sequence::check) {
                     Ok(end) => findings.add("sequence", Verdict::Ok, format!("the log ends at {end}")),
                     Err(error) => findings.error("sequence", error),

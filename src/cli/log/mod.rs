@@ -4,6 +4,7 @@ pub mod events;
 mod format;
 pub mod job;
 mod moment;
+pub mod schemas;
 pub mod state;
 
 use super::failed::Failed;

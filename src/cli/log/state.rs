@@ -10,7 +10,7 @@ use crate::cli::failed::Failed;
 use crate::cli::output::{line, lines};
 use crate::config::Config;
 use crate::daemon;
-use crate::domain::{AggregateId, Domain};
+use crate::domain::{AggregateId, Domain, upcast};
 use crate::exit::Exit;
 use crate::store::{EventPlace, Snapshot, Store, StoreError};
 
@@ -167,7 +167,7 @@ impl History<'_> {
                 if event.version != at + 1 {
                     return Err(self.missing(at + 1));
                 }
-                let decoded = D::decode(&event.event_type, event.schema_version, &event.payload);
+                let decoded = upcast::decode::<D>(&event.event_type, event.schema_version, &event.payload);
                 let decoded = decoded.map_err(|error| {
                     Failed::new(
                         Exit::NO,

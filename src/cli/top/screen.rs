@@ -41,8 +41,8 @@ impl<'a> Screen<'a> {
             parts.push((2, Content::Graph(&self.history[shown..])));
         }
         parts.extend([queues(&view.queues), nodes(&view.locks), locks(&view.locks), store(&view.store)]);
-        if !view.projections.is_empty() {
-            parts.push(projections(view));
+        if !view.subscriptions.is_empty() {
+            parts.push(subscriptions(view));
         }
         parts.push(daemons(&view.daemons));
         parts
@@ -210,13 +210,22 @@ fn store<'a>(store: &Store) -> (u16, Content<'a>) {
     table(&header, vec![row(cells, (!errors.is_empty()).then_some(Color::Red))])
 }
 
-fn projections<'a>(view: &View) -> (u16, Content<'a>) {
-    let rows = view.projections.iter().map(|projection| {
-        let state = projection.state.clone().unwrap_or_else(|| UNKNOWN.to_owned());
-        let failed = (state == "failed").then_some(Color::Red);
-        row([projection.name.clone(), state, number(projection.lag_events), time(projection.lag_seconds)], failed)
+fn subscriptions<'a>(view: &View) -> (u16, Content<'a>) {
+    let rows = view.subscriptions.iter().map(|subscription| {
+        let state = subscription.state.clone().unwrap_or_else(|| UNKNOWN.to_owned());
+        let stopped = (state == "stopped").then_some(Color::Red);
+        let cells = [
+            subscription.name.clone(),
+            state,
+            number(subscription.position),
+            number(subscription.lag_events),
+            time(subscription.lag_seconds),
+            number(subscription.readers),
+        ];
+        row(cells, stopped)
     });
-    table(&[("READ MODEL", 16), ("state", 10), ("behind", 9), ("for", 9)], rows.collect())
+    let header = [("SUBSCRIPTION", 16), ("state", 10), ("position", 12), ("behind", 9), ("for", 9), ("readers", 7)];
+    table(&header, rows.collect())
 }
 
 fn daemons<'a>(daemons: &[Daemon]) -> (u16, Content<'a>) {

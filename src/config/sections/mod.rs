@@ -1,6 +1,7 @@
 //! The sections: what each setting is, and the values it may have.
 
 mod stream;
+mod subscriptions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use super::secret::Secret;
 use super::url;
 
 pub use stream::{Fleet, Stream};
+pub use subscriptions::Subscriptions;
 
 /// `[database]`: MySQL or MariaDB.
 #[derive(Debug, Clone, PartialEq, Eq)]

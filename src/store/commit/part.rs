@@ -14,6 +14,8 @@ pub(in crate::store) enum Part {
     Receipts,
     /// Events.
     Events,
+    /// A subscription's checkpoint.
+    Checkpoint,
 }
 
 /// Statements before the read models: a setting, and START TRANSACTION.

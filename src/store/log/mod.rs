@@ -2,6 +2,10 @@
 //!
 //! Positions are dense and in commit order: what lies up to the sequence row's position is there, and never changes.
 
+mod checkpoint;
+
+pub use checkpoint::{Checkpoint, CheckpointState, Leave};
+
 use uuid::Uuid;
 
 use super::error::StoreError;

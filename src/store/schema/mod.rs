@@ -1,7 +1,9 @@
 //! The schema: embedded migrations, and what state a database is in.
 
+mod grants;
 mod migration;
 mod step;
+mod written;
 
 use std::time::Instant;
 
@@ -10,6 +12,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{Connection, Executor, MySqlConnection};
 
 pub use self::migration::Migration;
+pub use self::written::WrittenSchema;
 
 use self::step::{Stopped, steps};
 use super::commit::part::Part;
@@ -19,11 +22,17 @@ use super::row::column;
 use crate::fail;
 
 /// The engine's own history. A new migration is a file and a line here.
-const ENGINE: [Migration; 4] = [
+const ENGINE: [Migration; 6] = [
     Migration { version: 1, name: "events", text: include_str!("../../../migrations/engine/0001_events.sql") },
     Migration { version: 3, name: "snapshots", text: include_str!("../../../migrations/engine/0003_snapshots.sql") },
     Migration { version: 4, name: "defaults", text: include_str!("../../../migrations/engine/0004_defaults.sql") },
     Migration { version: 5, name: "fence", text: include_str!("../../../migrations/engine/0005_fence.sql") },
+    Migration { version: 6, name: "schemas", text: include_str!("../../../migrations/engine/0006_schemas.sql") },
+    Migration {
+        version: 7,
+        name: "subscriptions",
+        text: include_str!("../../../migrations/engine/0007_subscriptions.sql"),
+    },
 ];
 
 /// Once the history of the engine and of the shop was one, and this was the shop's. A row of this number says nothing of the
@@ -129,21 +138,6 @@ impl Store {
         result
     }
 
-    /// Tries every kind of statement that a batch sends to the engine's tables, on no rows, and with `forgetting` the one that
-    /// deletes receipts. The server's refusal names the grant that is missing.
-    pub async fn check_grants(&self, forgetting: bool) -> Result<(), StoreError> {
-        let forget = if forgetting { "DELETE FROM receipts WHERE 1 = 0; " } else { "" };
-        let statements = format!(
-            "START TRANSACTION; \
-             INSERT INTO events SELECT * FROM events WHERE 1 = 0; \
-             INSERT INTO receipts SELECT * FROM receipts WHERE 1 = 0; \
-             INSERT INTO snapshots SELECT * FROM snapshots WHERE 1 = 0; \
-             UPDATE snapshots SET state = state WHERE 1 = 0; \
-             UPDATE event_sequence SET position = position, unchanged = 1, batch = batch + 1 WHERE 1 = 0; {forget}ROLLBACK"
-        );
-        self.rows(statements, false).await.map(drop)
-    }
-
     /// Compares the database's schema with this program's.
     pub async fn schema(&self) -> Result<SchemaState, StoreError> {
         let tables = format!(
@@ -153,14 +147,15 @@ impl Store {
         );
         let there = self.rows(tables, false).await?;
         let there: Vec<String> = there.iter().map(|row| column(row, 0)).collect::<Result<_, _>>()?;
-        let mut recorded = [Vec::new(), Vec::new()];
-        for (table, recorded) in TABLES.into_iter().zip(&mut recorded) {
-            if there.iter().any(|name| name == table) {
-                let rows = self.rows(recorded_in(table), false).await?;
-                *recorded = rows.iter().map(Recorded::read).collect::<Result<_, _>>()?;
-            }
+        let there = TABLES.iter().enumerate().filter(|(_, table)| there.iter().any(|name| name == *table));
+        let each: Vec<String> =
+            there.map(|(number, table)| format!("{}, {number} FROM {table}", Recorded::COLUMNS)).collect();
+        let rows = if each.is_empty() { Vec::new() } else { self.rows(each.join("; "), false).await? };
+        let (mut engine, mut domain) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let history = if column::<i64>(row, 3)? == 0 { &mut engine } else { &mut domain };
+            history.push(Recorded::read(row)?);
         }
-        let [engine, domain] = recorded;
         let histories = histories(self.migrations, engine, domain);
         if histories.iter().any(|history| history.unknown().is_some()) {
             return Ok(SchemaState::Ahead);
@@ -173,10 +168,12 @@ impl Store {
 }
 
 fn recorded_in(table: &str) -> String {
-    format!("SELECT version, success = 1, checksum FROM {table}")
+    format!("{} FROM {table}", Recorded::COLUMNS)
 }
 
 impl Recorded {
+    const COLUMNS: &str = "SELECT version, success = 1, checksum";
+
     fn read(row: &MySqlRow) -> Result<Self, StoreError> {
         let is_done = column::<i64>(row, 1)? == 1;
         Ok(Self { version: column(row, 0)?, is_done, checksum: column(row, 2)? })

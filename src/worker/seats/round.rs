@@ -36,8 +36,8 @@ impl Driver {
         let asked = Instant::now();
         let names = self.streams.clone();
         let answer = self.ask(async |line| {
-            let members = line.enlist(&first, &id, is_fit.then_some(&member)).await?;
-            Ok((members, line.pauses(&names).await?))
+            let mut beside = line.clone();
+            tokio::try_join!(line.enlist(&first, &id, is_fit.then_some(&member)), beside.pauses(&names))
         });
         let Some((members, pauses)) = answer.await else { return };
         self.setup.metrics.members(members.len());

@@ -8,6 +8,7 @@ mod fleet;
 mod handler;
 mod input;
 mod locks;
+mod log;
 mod long;
 mod network;
 mod process;
@@ -36,7 +37,7 @@ pub struct Case {
 }
 
 fn case(number: u32, name: &'static str, run: Run) -> Case {
-    let is_fast = [1, 2, 6, 13, 18, 22, 25, 28, 34, 44, 63, 67].contains(&number);
+    let is_fast = [1, 2, 6, 13, 18, 22, 25, 28, 34, 44, 63, 67, 95].contains(&number);
     Case { number, name, is_fast, subject: Subject::Case(run) }
 }
 
@@ -83,6 +84,11 @@ fn of_fleets() -> Vec<Case> {
         case(80, "owner's dispatcher stands still", |site| Box::pin(fleet::servers::wedged(site))),
         case(81, "one stream, four, one", |site| Box::pin(fleet::servers::streams_split_and_joined(site))),
         case(82, "from a version that shared the stream, and back", |site| Box::pin(fleet::upgrade::to_and_fro(site))),
+        case(83, "reader of the log killed, 40 times", |site| Box::pin(log::reader_killed(site))),
+        case(84, "reader frozen past its lease, then continued", |site| Box::pin(log::reader_frozen(site))),
+        case(85, "subscription overwritten, dropped", |site| Box::pin(log::robbed(site))),
+        case(95, "event that cannot be read", |site| Box::pin(log::poison(site))),
+        case(96, "hole in the log", |site| Box::pin(log::hole(site))),
         // Number 70 once more.
         case(119, "1, 4, 2, 3, 2, 4, 1, 2 daemons that share four", |site| {
             Box::pin(fleet::spread::more_and_fewer(site))

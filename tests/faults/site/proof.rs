@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{CANARY, Site, within};
-use support::audit;
+use support::{audit, sales};
 
 /// What a daemon may hold more at the end than when it was warm.
 const MORE_FILES: usize = 25;
@@ -23,6 +23,7 @@ impl Site {
         if let Some(journal) = self.pushed.journal().filter(|_| !self.is_unordered) {
             assert_eq!(journal.audit(&self.world.database).await, Ok(()), "I5, the serial run:\n");
         }
+        sales::compare(&mut self.world.sql().await).await;
         self.verify_outputs().await;
         self.verify_resources().await;
     }

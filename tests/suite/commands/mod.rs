@@ -7,5 +7,6 @@ mod output;
 mod prune;
 mod scheduled;
 mod schema;
+mod schemas;
 mod streams;
 mod top;

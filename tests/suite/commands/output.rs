@@ -62,11 +62,12 @@ async fn commands() -> Vec<String> {
 fn arguments(command: &str, listen: &str, pen: &str, time: usize) -> Option<String> {
     let more = match command {
         "run" | "dev" => return None,
-        "migrate" | "check" | "audit" | "schema" | "dead-letters list" | "scheduled list" | "streams list" => {
-            String::new()
-        }
+        "migrate" | "check" | "audit" | "schema" | "schemas" | "dead-letters list" | "scheduled list"
+        | "streams list" | "subscriptions list" => String::new(),
         "streams pause" => "--all --reason late --until 1h".to_owned(),
         "streams resume" => "--all".to_owned(),
+        "subscriptions pause" => "sales_per_day --reason late".to_owned(),
+        "subscriptions resume" => "sales_per_day".to_owned(),
         "enqueue" => format!(r#"item.restock {pen} --data {{"quantity":1}}"#),
         "job" => "registered".to_owned(),
         "events" | "state" => format!("item/{pen}"),

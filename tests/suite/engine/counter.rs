@@ -1,7 +1,7 @@
 //! A domain of ten lines.
 
 use lockkeeper::domain::{
-    AggregateId, Domain, EncodedEvent, Malformed, NewEvent, Rejection, States, Targets, Undecodable,
+    AggregateId, Domain, EncodedEvent, Malformed, NewEvent, Rejection, States, Targets, Undecodable, Upcast,
 };
 
 /// Counts up to a limit.
@@ -17,6 +17,14 @@ impl Domain for Counter {
     const JOBS: &'static [&'static str] = &["counter.add", "counter.panic"];
     const EVENTS: &'static [&'static str] = &["counter.added"];
     const REJECTIONS: &'static [&'static str] = &["too_much"];
+
+    /// The event was a bare number once, as other writers in these tests write it still.
+    const UPCASTS: &'static [Upcast] =
+        &[Upcast { event_type: "counter.added", from: 1, apply: |number| Ok(serde_json::json!({ "by": number })) }];
+
+    fn event_version(_: &str) -> u16 {
+        2
+    }
 
     fn subject(_: &str) -> Option<&'static str> {
         Some("counter")
@@ -57,14 +65,16 @@ impl Domain for Counter {
     }
 
     fn encode(event: &u64) -> EncodedEvent {
-        EncodedEvent { event_type: "counter.added", schema_version: 1, payload: event.to_string() }
+        EncodedEvent { event_type: "counter.added", schema_version: 2, payload: format!(r#"{{"by":{event}}}"#) }
     }
 
     fn decode(event_type: &str, schema_version: u16, payload: &[u8]) -> Result<u64, Undecodable> {
-        std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok()).ok_or_else(|| Undecodable {
-            event_type: event_type.to_owned(),
-            schema_version,
-            problem: "no number".to_owned(),
-        })
+        let undecodable = |problem: String| Undecodable { event_type: event_type.to_owned(), schema_version, problem };
+        if schema_version != 2 {
+            return Err(undecodable("it is read in version 2 alone".to_owned()));
+        }
+        let payload: serde_json::Value =
+            serde_json::from_slice(payload).map_err(|error| undecodable(error.to_string()))?;
+        payload["by"].as_u64().ok_or_else(|| undecodable("no number".to_owned()))
     }
 }

@@ -8,7 +8,7 @@ use syn::{Attribute, Item, UseTree, Visibility};
 const GOLDEN: &str = "tests/suite/house/surface.txt";
 
 /// The most that somebody should have to know. Methods and fields belong to their type.
-const MOST: usize = 60;
+const MOST: usize = 65;
 
 #[test]
 fn the_public_items_are_those_that_are_listed() {

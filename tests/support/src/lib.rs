@@ -5,6 +5,7 @@ pub mod hold;
 pub mod journal;
 pub mod panels;
 mod program;
+pub mod sales;
 pub mod world;
 
 use std::time::{Duration, Instant};

@@ -57,12 +57,14 @@ pub struct Shop;
 
 /// What the shop brings besides its rules.
 pub fn read_models() -> ReadModels<Shop> {
-    ReadModels { projections: read_models::all(), migrations: &MIGRATIONS }
+    ReadModels { projections: read_models::all(), log_projections: read_models::of_log(), migrations: &MIGRATIONS }
 }
 
 /// The history of the shop's tables. It goes on from the time when it was one with the engine's.
-pub const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 2, name: "shop", text: include_str!("../../../../migrations/shop/0002_shop.sql") }];
+pub const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 2, name: "shop", text: include_str!("../../../../migrations/shop/0002_shop.sql") },
+    Migration { version: 3, name: "sales", text: include_str!("../../../../migrations/shop/0003_sales.sql") },
+];
 
 /// Audits the shop's database. `pushed` are the ids of all jobs that were ever pushed, when they are known.
 pub async fn audit(store: &Store, pushed: Option<&HashSet<JobId>>) -> Result<Audit, StoreError> {
@@ -215,6 +217,10 @@ impl Domain for Shop {
 
     fn event_schema(event_type: &str) -> Option<Schema> {
         item::Event::schema(event_type).or_else(|| order::Event::schema(event_type))
+    }
+
+    fn event_version(event_type: &str) -> u16 {
+        item::Event::version(event_type).or_else(|| order::Event::version(event_type)).unwrap_or(1)
     }
 
     fn decode(event_type: &str, schema_version: u16, payload: &[u8]) -> Result<Event, Undecodable> {

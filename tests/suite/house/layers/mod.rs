@@ -10,8 +10,8 @@ use graph::Graph;
 const RANKS: [&[&str]; 5] = [
     &["domain", "job", "plan", "fleet", "config", "metrics", "lifecycle", "fail", "exit", "testing"],
     &["store", "projection", "stream", "lock", "spans"],
-    &["batch"],
-    &["worker", "retention", "audit"],
+    &["batch", "page"],
+    &["worker", "retention", "subscription", "audit"],
     &["cli", "connect", "daemon", "http", "reload", "signals", "telemetry", "view", "lib"],
 ];
 

@@ -55,7 +55,7 @@ async fn a_job_that_another_program_knows_is_left_to_it_and_bars_only_its_key_me
     let (config, lifecycle) = (config.expect("it is right"), Lifecycle::default());
     let (metrics, ends) = (Arc::new(Metrics::new().expect("metrics")), lifecycle.clone());
     let counter = tokio::spawn(async move {
-        let read_models = ReadModels::<Counter> { projections: Vec::new(), migrations: &MIGRATIONS };
+        let read_models = ReadModels::<Counter> { migrations: &MIGRATIONS, ..ReadModels::default() };
         daemon::run_with(&config, read_models, ends, metrics).await.map_err(|error| error.to_string())
     });
     assert_eq!(told(&world.receipt(unknown).await), "applied");

@@ -13,7 +13,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub(super) async fn await_ready(&mut self) {
+    /// Waits until it is ready.
+    pub async fn await_ready(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while self.get("/readyz").await.is_none_or(|(status, _)| status != 200) {
             let ended = self.process.exit_status();

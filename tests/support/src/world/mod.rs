@@ -128,13 +128,19 @@ impl World {
 
     /// A daemon that has just been started; it may end at any time.
     pub fn start(&self, extra: &[(&str, &str)]) -> Daemon {
+        self.start_with(&[], extra)
+    }
+
+    /// A daemon that has just been started with these flags.
+    pub fn start_with(&self, flags: &[&str], extra: &[(&str, &str)]) -> Daemon {
         let mut environment = self.environment();
         environment.extend(extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let listen = environment["LOCKKEEPER_HTTP_LISTEN"].clone();
         let pairs: Vec<(&str, &str)> =
             environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let name = format!("daemon-{}", uuid::Uuid::new_v4().simple());
-        let process = Process::start(&self.folder, &name, &program(), ["run"], &pairs).expect("the daemon starts");
+        let arguments = [&["run"], flags].concat();
+        let process = Process::start(&self.folder, &name, &program(), arguments, &pairs).expect("the daemon starts");
         Daemon { process, listen }
     }
 

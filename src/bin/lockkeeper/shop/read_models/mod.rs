@@ -2,12 +2,18 @@
 
 mod items;
 mod orders;
+mod sales;
 
-use lockkeeper::projection::Projection;
+use lockkeeper::projection::{LogProjection, Projection};
 
 use super::Shop;
 
-/// All of them.
+/// Those that are written with the events.
 pub fn all() -> Vec<Box<dyn Projection<Shop>>> {
     vec![Box::new(items::Items), Box::new(orders::Orders), Box::new(orders::OrderItems)]
+}
+
+/// Those that are read from the log.
+pub fn of_log() -> Vec<Box<dyn LogProjection<Shop>>> {
+    vec![Box::new(sales::SalesPerDay)]
 }

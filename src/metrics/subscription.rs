@@ -1,0 +1,91 @@
+//! Readers of the log.
+
+use std::time::Duration;
+
+use super::families::*;
+use super::registry::{Metrics, flag};
+
+/// What became of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageOutcome {
+    /// It is committed.
+    Ok,
+    /// Somebody else has the subscription.
+    Fenced,
+    /// The server wants it repeated.
+    Repeat,
+    /// An event cannot be read, or its rows are refused.
+    Refused,
+    /// The database cannot be used.
+    Error,
+}
+
+impl PageOutcome {
+    const ALL: [Self; 5] = [Self::Ok, Self::Fenced, Self::Repeat, Self::Refused, Self::Error];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Fenced => "fenced",
+            Self::Repeat => "repeat",
+            Self::Refused => "refused",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl Metrics {
+    /// Creates the series of these subscriptions, each of which may be in one of `states`.
+    pub fn start_subscriptions(&self, names: &[&'static str], states: &[&'static str]) {
+        for name in names {
+            let labels = [("subscription", *name)];
+            self.add(&SUBSCRIPTION_EVENTS, labels, 0);
+            self.add(&SUBSCRIPTION_TAKES, labels, 0);
+            for outcome in PageOutcome::ALL {
+                self.add(&SUBSCRIPTION_PAGES, [("subscription", name), ("outcome", outcome.as_str())], 0);
+            }
+            states
+                .iter()
+                .for_each(|state| self.set(&SUBSCRIPTION_STATE, [("subscription", name), ("state", state)], 0.0));
+            self.subscription_owned(name, false);
+        }
+        if !names.is_empty() {
+            self.add(&LOG_GAPS, [], 0);
+        }
+    }
+
+    /// How far a subscription is, how many events and seconds it is behind, and its state.
+    pub fn subscription(&self, name: &str, position: u64, (events, seconds): (u64, f64), states: &[&str], state: &str) {
+        let labels = [("subscription", name)];
+        self.set(&SUBSCRIPTION_POSITION, labels, position as f64);
+        self.set(&SUBSCRIPTION_LAG_EVENTS, labels, events as f64);
+        self.set(&SUBSCRIPTION_LAG, labels, seconds);
+        for one in states {
+            self.set(&SUBSCRIPTION_STATE, [("subscription", name), ("state", one)], flag(*one == state));
+        }
+    }
+
+    /// Whether this process reads it.
+    pub fn subscription_owned(&self, name: &str, is_owned: bool) {
+        self.set(&SUBSCRIPTION_OWNED, [("subscription", name)], flag(is_owned));
+    }
+
+    /// This process reads it from now on.
+    pub fn subscription_taken(&self, name: &str) {
+        self.add(&SUBSCRIPTION_TAKES, [("subscription", name)], 1);
+    }
+
+    /// What became of a page; of one that is committed, its events and how long it took.
+    pub fn page(&self, name: &str, outcome: PageOutcome, done: Option<(usize, Duration)>) {
+        self.add(&SUBSCRIPTION_PAGES, [("subscription", name), ("outcome", outcome.as_str())], 1);
+        if let Some((events, time)) = done {
+            self.add(&SUBSCRIPTION_EVENTS, [("subscription", name)], events as u64);
+            self.record(&SUBSCRIPTION_PAGE_DURATION, [("subscription", name)], time.as_secs_f64());
+        }
+    }
+
+    /// The log has a hole.
+    pub fn log_gap(&self) {
+        self.add(&LOG_GAPS, [], 1);
+    }
+}

@@ -1,0 +1,281 @@
+//! One subscription: waits for its turn, then reads page by page until it is somebody else's, stopped, or the daemon drains.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::seat::Seat;
+use crate::batch::Engine;
+use crate::domain::Domain;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::metrics::PageOutcome;
+use crate::page::{self, Done, Failure, Place};
+use crate::projection::LogProjection;
+use crate::store::{Checkpoint, Leave, StoreError};
+
+/// Pauses before an event that fails is tried again.
+const TRIES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)];
+
+/// For how long a subscription that a newer program has to read is left to it.
+const LEFT_TO_NEWER: Duration = Duration::from_secs(30);
+
+/// The events of a first page: nobody knows yet what they weigh.
+const FIRST_PAGE: u32 = 64;
+
+/// How subscriptions are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long it may take until an event of another daemon is seen.
+    pub poll: Duration,
+    /// The shortest time between two commits of one subscription.
+    pub pace: Duration,
+    /// The silence after which whoever reads one is given up.
+    pub lease: Duration,
+    /// The most events of a page.
+    pub page_events: u32,
+    /// About how many bytes the payloads of a page may have.
+    pub page_bytes: u32,
+}
+
+/// What is known of all checkpoints; empty before the first look.
+pub(super) type Looks = watch::Receiver<Vec<Checkpoint>>;
+
+pub(super) struct Reader<D: Domain> {
+    pub engine: Arc<Engine<D>>,
+    pub projection: Box<dyn LogProjection<D>>,
+    pub lifecycle: Lifecycle,
+    pub settings: Settings,
+    pub holder: String,
+    pub is_owner: Arc<dyn Fn() -> bool + Send + Sync>,
+    pub looks: Looks,
+}
+
+/// A subscription while it is ours.
+struct Turn {
+    token: Uuid,
+    position: u64,
+    /// The most events of the next page.
+    limit: u32,
+    /// An event fails, and has been tried so often.
+    tries: usize,
+    failures: u32,
+    beaten: Instant,
+}
+
+/// What comes after a page.
+enum Next {
+    GoOn,
+    /// It is somebody else's.
+    Lost,
+    /// Nobody is to read it before that moment, or never if it says so.
+    Left(Option<Instant>),
+}
+
+impl<D: Domain> Reader<D> {
+    /// Reads until the daemon drains.
+    pub async fn run(mut self) {
+        let (mut seat, mut not_before) = (Seat::default(), None);
+        while self.lifecycle.is_running() {
+            tokio::select! {
+                changed = self.looks.changed() => if changed.is_err() { return },
+                () = self.lifecycle.reached(Phase::Draining) => return,
+            }
+            let name = self.projection.name();
+            let seen = self.looks.borrow_and_update().iter().find(|checkpoint| checkpoint.name == name).cloned();
+            let Some(seen) = seen else { continue };
+            let is_due = seat.looked(Instant::now(), &seen, self.settings.lease, (self.is_owner)());
+            if !is_due || self.lifecycle.is_quiet() || not_before.is_some_and(|moment| Instant::now() < moment) {
+                continue;
+            }
+            let token = Uuid::new_v4();
+            if !matches!(self.engine.store.take_checkpoint(&seen, token, &self.holder).await, Ok(true)) {
+                continue;
+            }
+            self.engine.metrics.subscription_taken(name);
+            tracing::info!(subscription = name, position = seen.position, "this daemon reads the subscription");
+            not_before = self.read(token, &seen).await;
+            self.engine.metrics.subscription_owned(name, false);
+            seat.forget();
+        }
+    }
+
+    /// Reads on from `seen` for as long as the subscription is ours. Returns until when it is to be left alone.
+    async fn read(&mut self, token: Uuid, seen: &Checkpoint) -> Option<Instant> {
+        let name = self.projection.name();
+        self.engine.metrics.subscription_owned(name, true);
+        let mut turn =
+            Turn { token, position: seen.position, limit: FIRST_PAGE, tries: 0, failures: 0, beaten: Instant::now() };
+        if seen.is_of_another_log() {
+            let reason = format!("the log has another event at position {} than the one that was done", seen.position);
+            self.leave(&turn, Leave::Stopped(&reason)).await;
+            return None;
+        }
+        loop {
+            if !self.lifecycle.is_running() || self.lifecycle.is_quiet() {
+                self.leave(&turn, Leave::Free).await;
+                return None;
+            }
+            let began = Instant::now();
+            let place = Place { name, token, position: turn.position };
+            let page =
+                page::run(&self.engine.store, &*self.projection, place, (turn.limit, self.engine.max_packet)).await;
+            let next = match page {
+                Ok(Some(done)) => {
+                    self.done(&mut turn, began, done).await;
+                    Next::GoOn
+                }
+                Ok(None) => self.idle(&mut turn).await,
+                Err(failure) => self.failed(&mut turn, failure).await,
+            };
+            match next {
+                Next::GoOn => {}
+                Next::Lost => {
+                    tracing::warn!(subscription = name, "somebody else has the subscription, or it is paused");
+                    return None;
+                }
+                Next::Left(until) => return until,
+            }
+        }
+    }
+
+    /// A page is committed: the next one follows at once if this one was full.
+    async fn done(&self, turn: &mut Turn, began: Instant, done: Done) {
+        let name = self.projection.name();
+        self.engine.metrics.page(name, PageOutcome::Ok, Some((done.events, began.elapsed())));
+        let was_full = done.events >= turn.limit as usize;
+        let weight = (done.bytes / done.events.max(1)).max(1);
+        let by_weight = (self.settings.page_bytes as usize / weight).max(1) as u32;
+        turn.limit = turn.limit.saturating_mul(2).min(self.settings.page_events).min(by_weight);
+        (turn.position, turn.tries, turn.failures, turn.beaten) = (done.position, 0, 0, Instant::now());
+        if !was_full {
+            self.sleep(self.settings.pace.saturating_sub(began.elapsed())).await;
+        }
+    }
+
+    /// There is nothing to read: waits for an event of this process, or for as long as one of another may go unseen.
+    async fn idle(&self, turn: &mut Turn) -> Next {
+        let name = self.projection.name();
+        if turn.beaten.elapsed() >= self.settings.lease / 4 {
+            match self.engine.store.beat_checkpoint(name, turn.token).await {
+                Ok(true) => turn.beaten = Instant::now(),
+                Ok(false) => return Next::Lost,
+                Err(error) => return self.refused(turn, &error).await,
+            }
+        }
+        tokio::select! {
+            () = self.engine.head.is_beyond(turn.position) => {}
+            () = self.sleep(self.settings.poll) => {}
+        }
+        Next::GoOn
+    }
+
+    async fn failed(&self, turn: &mut Turn, failure: Failure) -> Next {
+        let (name, metrics) = (self.projection.name(), &self.engine.metrics);
+        let text = failure.to_string();
+        match failure {
+            Failure::Store(StoreError::Fenced(_)) => {
+                metrics.page(name, PageOutcome::Fenced, None);
+                Next::Lost
+            }
+            Failure::Store(StoreError::Unknown(_)) => self.look_up(turn).await,
+            Failure::Store(StoreError::Data(_)) => self.narrow(turn, None, &text).await,
+            Failure::Store(error) => self.refused(turn, &error).await,
+            Failure::Poison { position, .. } => self.narrow(turn, Some(position), &text).await,
+            Failure::Newer(position, ..) if position > turn.position + 1 => {
+                turn.limit = u32::try_from(position - turn.position - 1).unwrap_or(1);
+                Next::GoOn
+            }
+            Failure::Newer(_, event_type, version) => {
+                self.leave(turn, Leave::Waits(&format!("waits for a program that reads {event_type} v{version}")))
+                    .await;
+                Next::Left(Some(Instant::now() + LEFT_TO_NEWER))
+            }
+            Failure::Gap(_) => {
+                metrics.log_gap();
+                self.leave(turn, Leave::Stopped(&text)).await;
+                Next::Left(None)
+            }
+        }
+    }
+
+    /// Something of a page is refused: smaller ones show what. An event that stands alone is tried again, and then it stops the
+    /// subscription.
+    async fn narrow(&self, turn: &mut Turn, position: Option<u64>, why: &str) -> Next {
+        self.engine.metrics.page(self.projection.name(), PageOutcome::Refused, None);
+        if turn.limit > 1 {
+            // What comes before an event that cannot be read is done first.
+            let before = position.map_or(0, |position| position - turn.position - 1);
+            turn.limit = if before > 0 { u32::try_from(before).unwrap_or(1) } else { turn.limit / 2 };
+            return Next::GoOn;
+        }
+        let Some(pause) = TRIES.get(turn.tries) else {
+            let position = turn.position + 1;
+            let reason =
+                if why.starts_with("position") { why.to_owned() } else { format!("position {position}: {why}") };
+            self.leave(turn, Leave::Stopped(&reason)).await;
+            return Next::Left(None);
+        };
+        turn.tries += 1;
+        self.sleep(*pause).await;
+        Next::GoOn
+    }
+
+    /// Nothing is wrong with the page: it is tried again, for ever.
+    async fn refused(&self, turn: &mut Turn, error: &StoreError) -> Next {
+        let outcome = if matches!(error, StoreError::Repeat(_)) { PageOutcome::Repeat } else { PageOutcome::Error };
+        self.engine.metrics.page(self.projection.name(), outcome, None);
+        if outcome == PageOutcome::Error && self.engine.incidents.is_news("subscription") {
+            tracing::warn!(subscription = self.projection.name(), %error, "the subscription cannot be read; trying again");
+        }
+        let pause = Duration::from_millis(50 << turn.failures.min(5));
+        turn.failures += 1;
+        self.sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
+        Next::GoOn
+    }
+
+    /// Nobody knows whether a page was committed: the checkpoint does.
+    async fn look_up(&self, turn: &mut Turn) -> Next {
+        let name = self.projection.name();
+        match self.engine.store.checkpoints().await {
+            Ok(checkpoints) => match checkpoints.into_iter().find(|checkpoint| checkpoint.name == name) {
+                Some(now) if now.token == Some(turn.token) => {
+                    turn.position = now.position;
+                    Next::GoOn
+                }
+                _ => Next::Lost,
+            },
+            Err(error) => self.refused(turn, &error).await,
+        }
+    }
+
+    async fn leave(&self, turn: &Turn, why: Leave<'_>) {
+        let name = self.projection.name();
+        let shortened: String;
+        let why = match why {
+            Leave::Free => Leave::Free,
+            Leave::Waits(reason) | Leave::Stopped(reason) => {
+                shortened = reason.chars().take(500).collect();
+                if matches!(why, Leave::Stopped(_)) {
+                    tracing::error!(subscription = name, reason, "the subscription is stopped");
+                    Leave::Stopped(&shortened)
+                } else {
+                    tracing::warn!(subscription = name, reason, "the subscription is left to a newer program");
+                    Leave::Waits(&shortened)
+                }
+            }
+        };
+        // Whoever waits finds out by its silence if this does not arrive.
+        if let Err(error) = self.engine.store.leave_checkpoint(name, turn.token, why).await {
+            tracing::warn!(subscription = name, %error, "the subscription could not be left");
+        }
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.lifecycle.reached(Phase::Draining) => {}
+        }
+    }
+}
