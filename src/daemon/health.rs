@@ -28,7 +28,7 @@ const PROBE: Duration = Duration::from_millis(500);
 const LIMIT: Duration = Duration::from_millis(1500);
 
 /// Time between two looks at the schema while it is as it should be: somebody migrates it seldom, and it takes three questions.
-const SCHEMA: Duration = Duration::from_secs(2);
+const SCHEMA: Duration = Duration::from_secs(5);
 
 /// What is known is believed for so long.
 const VALIDITY: Duration = Duration::from_millis(2900);
@@ -103,7 +103,9 @@ impl<D: Domain> Watch<D> {
     /// Looks for as long as it is polled.
     pub async fn run(self) {
         let brokers = async {
+            let mut busy_since = None;
             loop {
+                self.progress(&mut busy_since);
                 self.broker().await;
                 tokio::time::sleep(INTERVAL).await;
             }
@@ -116,14 +118,7 @@ impl<D: Domain> Watch<D> {
                 tokio::time::sleep_until(next).await;
             }
         };
-        let works = async {
-            let mut busy_since = None;
-            loop {
-                self.progress(&mut busy_since);
-                tokio::time::sleep(INTERVAL).await;
-            }
-        };
-        tokio::join!(brokers, databases, works);
+        tokio::join!(brokers, databases);
     }
 
     async fn broker(&self) {

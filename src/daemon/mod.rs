@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::batch::{Engine, Incidents};
+use crate::batch::Incidents;
 use crate::domain::Domain;
 use crate::http::{self, Endpoints};
 use crate::metrics::{DrainOutcome, Metrics};
@@ -129,7 +129,6 @@ impl<D: Domain> Daemon<D> {
             let _ = http::serve(listener, endpoints).await;
             "http"
         });
-        beside.spawn(follow_head(engine.clone()));
         beside.spawn(async move {
             watch.run().await;
             "health"
@@ -311,18 +310,6 @@ async fn watch_over(
         () = tokio::time::sleep(limit) => End::Overrun,
     };
     (end, drained)
-}
-
-/// Looks every few seconds whether the database still has what it had: an idle daemon must not go by states that rest on
-/// commits which are gone.
-async fn follow_head<D: Domain>(engine: Arc<Engine<D>>) -> &'static str {
-    loop {
-        let known = engine.head.get();
-        if let Ok(head) = engine.store.sequence().await {
-            engine.note_head(known, head);
-        }
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::batch::Engine;
@@ -67,13 +68,14 @@ impl<D: Domain> Sampler<D> {
             Ok(now_ms) => self.engine.clock.set(now_ms),
             Err(_) => metrics.collect_failed(Asked::Clock),
         }
-        for queue in &broker.settings().names {
-            let sample = broker.sample(queue).await;
+        let asked = broker.settings().names.iter();
+        let asked = asked.map(async |queue| (queue, tokio::join!(broker.sample(queue), broker.lost(queue))));
+        for (queue, (sample, lost)) in join_all(asked).await {
             if !sample.as_ref().is_ok_and(QueueSample::is_whole) {
                 metrics.collect_failed(Asked::Queue);
             }
             metrics.queue(queue, &broker.settings().group, sample.ok());
-            match broker.lost(queue).await {
+            match lost {
                 Ok(0) => {}
                 Ok(lost) => {
                     metrics.entries_lost(queue, lost);
@@ -98,13 +100,21 @@ impl<D: Domain> Sampler<D> {
         }
     }
 
+    /// Where the log ends; and whether the database still has what it had: an idle daemon must not go by states that rest on commits
+    /// which are gone.
     async fn database(&self) {
         let metrics = &self.engine.metrics;
-        let head = self.engine.store.sequence().await;
-        if head.is_err() {
-            metrics.collect_failed(Asked::Database);
+        let known = self.engine.head.get();
+        match self.engine.store.sequence().await {
+            Ok(head) => {
+                self.engine.note_head(known, head);
+                metrics.head(Some(head));
+            }
+            Err(_) => {
+                metrics.collect_failed(Asked::Database);
+                metrics.head(None);
+            }
         }
-        metrics.head(head.ok());
     }
 
     /// What this process knows without asking.

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use futures_util::future::try_join_all;
 use redis::{RedisResult, Script, Value};
 
 use super::connection::Broker;
@@ -168,9 +169,11 @@ impl Broker {
 
     /// Shows that entries of every stream can be acknowledged now.
     pub async fn prove(&self) -> Result<(), BrokerError> {
-        for stream in &self.settings.names {
-            proof(stream, &self.settings.group).invoke_async::<u64>(&mut self.connection()).await?;
-        }
+        let each =
+            self.settings.names.iter().map(async |stream| {
+                proof(stream, &self.settings.group).invoke_async::<u64>(&mut self.connection()).await
+            });
+        try_join_all(each).await?;
         Ok(())
     }
 

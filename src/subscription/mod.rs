@@ -59,7 +59,7 @@ impl<D: Domain> Subscriptions<D> {
             };
             readers.spawn(reader.run());
         }
-        let looking = look(self.engine.clone(), &names, &sender, LOOK.min(self.settings.lease / 4));
+        let looking = look(self.engine.clone(), &names, &sender, LOOK.min(self.settings.lease / 3));
         tokio::select! {
             () = self.lifecycle.reached(Phase::Draining) => {}
             () = looking, if !names.is_empty() => {}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use super::intake_status::State;
@@ -99,8 +100,10 @@ impl Intake {
                 continue;
             }
             let owned = self.broker.settings().names.iter().zip(&held).filter(|(_, held)| held.is_some());
-            for (stream, _) in owned {
-                match self.broker.promote(stream, PROMOTE_COUNT).await {
+            // All at once, so that many streams cost one way there and back.
+            let asked = owned.map(async |(stream, _)| (stream, self.broker.promote(stream, PROMOTE_COUNT).await));
+            for (stream, promoted) in join_all(asked).await {
+                match promoted {
                     Ok(count) => {
                         self.metrics.promoted(stream, count);
                         most = most.max(count);

@@ -44,8 +44,8 @@ pub fn round(scenarios: &[Scenario], only: &[Who], quick: bool, number: u32) -> 
     cases
 }
 
-/// The same of `fleet`: one daemon of ours beside two and four, on one stream and on many.
-pub fn fleet(number: u32) -> Vec<Case> {
+/// The same of `fleet`: one daemon of ours beside two and four, on one stream and on many, of the contenders in `only`, or of all.
+pub fn fleet(only: &[Who], number: u32) -> Vec<Case> {
     let sizes = [Who::Lockkeeper, Who::LockkeeperTwo, Who::LockkeeperFour];
     let case = |scenario, rate| move |who| Case { scenario, who, rate };
     let mut cases: Vec<Vec<Case>> = Vec::new();
@@ -55,7 +55,8 @@ pub fn fleet(number: u32) -> Vec<Case> {
     }
     cases.push(sizes[..2].iter().copied().map(case(Scenario::Latency, Some(SLOW))).collect());
     for own in &mut cases {
-        let turn = number as usize % own.len();
+        own.retain(|case| only.is_empty() || only.contains(&case.who));
+        let turn = number as usize % own.len().max(1);
         own.rotate_left(turn);
     }
     cases.concat()

@@ -98,7 +98,7 @@ pub async fn jobs(name: &'static str, scenarios: &[Scenario], arguments: &Jobs) 
 
 /// Measures fleets of one, two and four daemons on one stream.
 pub async fn fleet(arguments: &Jobs) -> anyhow::Result<Report> {
-    let mut fleet = report("fleet", &cases::fleet, arguments).await?;
+    let mut fleet = report("fleet", &|number| cases::fleet(&arguments.only, number), arguments).await?;
     let site = Site::start(None).await?;
     let mut bench = Bench::new(site, Peers::find(&arguments.peers, false, false).await?);
     let mut watched = Vec::new();

@@ -39,7 +39,8 @@ impl<'t> Stored<'t> {
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
         values.next()?.ok()?;
         let (payload, behind) = rest.split_at(values.byte_offset());
-        let now = if behind.trim().is_empty() { None } else { Some(behind.strip_prefix(" => ")?) };
+        let is_json = |text: &&str| serde_json::from_str::<Value>(text).is_ok();
+        let now = if behind.trim().is_empty() { None } else { Some(behind.strip_prefix(" => ").filter(is_json)?) };
         Some(Self { event_type, schema_version: version.parse().ok()?, check, payload, now })
     }
 

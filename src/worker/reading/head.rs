@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::future::join_all;
+
 use super::Reading;
 use super::log::Owned;
 use crate::job::{Entry, EntryId, Spell};
@@ -116,13 +118,17 @@ impl Reading {
     /// Finds what was delivered and is not in hand: an acknowledgement failed, somebody else moved the group or read in our name.
     /// Found twice in a row, since what ends meanwhile is in neither.
     pub(super) async fn survey(&mut self) -> Result<(), BrokerError> {
-        for log in &mut self.logs {
-            let Some(owned) = &log.owned else { continue };
+        let owned = self.logs.iter().enumerate().filter_map(|(number, log)| Some((number, log, log.owned.as_ref()?)));
+        let asked = owned.map(async |(number, log, owned)| {
             let hand = self.intake.prefetch.of_spell(&owned.spell);
-            let found = match self.intake.broker.survey(&log.name).await {
+            (number, self.intake.broker.survey(&log.name).await.map(|survey| survey.exceeds(&hand)))
+        });
+        for (number, found) in join_all(asked).await {
+            let found = match found {
                 Err(error) if error.is_about_keys() => continue,
-                found => found?.exceeds(&hand),
+                found => found?,
             };
+            let log = &mut self.logs[number];
             log.is_whole &= !(found && log.is_doubted);
             log.is_doubted = found;
         }

@@ -1,9 +1,11 @@
 //! The loop of the thread: what each seat says is done, one after the other.
 
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use super::known::{Fleet, Want};
 use super::setup::{Hold, Order, Pulse, Setup, Since};
@@ -24,6 +26,8 @@ pub(super) struct Driver {
     pub names: u64,
     pub line: Option<LeaseLine>,
     pub was_refused: bool,
+    /// When the metrics were told last.
+    pub shown: Instant,
     /// A daemon of an earlier version was seen.
     pub is_shared: bool,
     /// Whom else there is, and what is paused.
@@ -42,24 +46,21 @@ const RESERVE: Duration = Duration::from_secs(1);
 const LAST_LIMIT: Duration = Duration::from_millis(300);
 
 impl Driver {
-    pub async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+    /// Between two turns the thread sleeps in the channel: a timer of the runtime would wake it up several times for each.
+    pub fn run(mut self, runtime: &Runtime, orders: &mpsc::Receiver<Order>) {
         loop {
-            let next = self.turn().await;
+            let next = runtime.block_on(self.turn());
             self.publish();
             if self.settle() {
                 continue;
             }
-            tokio::select! {
-                order = orders.recv() => match order {
-                    Some(Order::Settled) => {}
-                    Some(Order::Unknown(number, want, until)) => {
-                        let since = self.fleet.wants[number].take().map_or_else(Instant::now, |want| want.since);
-                        self.fleet.wants[number] = Some(Want { skill: want, since, until });
-                    }
-                    Some(Order::Leave) | None => return self.leave().await,
-                },
-                Ok(()) = self.setup.fitness.changed() => self.ask_fleet().await,
-                () = tokio::time::sleep_until(next.into()) => {}
+            match orders.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(Order::Settled) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::Unknown(number, want, until)) => {
+                    let since = self.fleet.wants[number].take().map_or_else(Instant::now, |want| want.since);
+                    self.fleet.wants[number] = Some(Want { skill: want, since, until });
+                }
+                Ok(Order::Leave) | Err(RecvTimeoutError::Disconnected) => return runtime.block_on(self.leave()),
             }
         }
     }
@@ -68,6 +69,9 @@ impl Driver {
     async fn turn(&mut self) -> Instant {
         if fail::owns_all() {
             return Instant::now() + self.setup.times.look;
+        }
+        if self.setup.fitness.has_changed().unwrap_or(false) {
+            self.ask_fleet().await;
         }
         self.look().await;
         self.wish();
@@ -306,13 +310,6 @@ impl Driver {
         drop(leases);
         (self.setup.share)(is_shared);
         self.trusted_until.send_replace(until);
-        let now = Instant::now();
-        let role = self.seats.iter().map(|seat| seat.role(now)).max().unwrap_or(Role::StandingBy);
-        self.setup.metrics.role(&Role::ALL.map(Role::as_str), role.as_str());
-        for (stream, seat) in self.streams.iter().zip(&self.seats) {
-            let silent = seat.silent_for(now).map(|time| time.as_secs_f64());
-            self.setup.metrics.owner(stream, seat.held().is_some(), seat.epoch(), silent);
-        }
         self.pauses.send_if_modified(|current| {
             let is_news = *current != self.fleet.pauses;
             if is_news {
@@ -320,13 +317,32 @@ impl Driver {
             }
             is_news
         });
-        self.held.send_if_modified(|current| {
+        let is_news = self.held.send_if_modified(|current| {
             let is_news = *current != held;
             *current = held;
             is_news
         });
+        // Of many streams it costs more than to look at them.
+        if is_news || self.shown.elapsed() >= SHOW {
+            self.shown = Instant::now();
+            self.show();
+        }
+    }
+
+    /// What the metrics say.
+    fn show(&self) {
+        let now = Instant::now();
+        let role = self.seats.iter().map(|seat| seat.role(now)).max().unwrap_or(Role::StandingBy);
+        self.setup.metrics.role(&Role::ALL.map(Role::as_str), role.as_str());
+        for (stream, seat) in self.streams.iter().zip(&self.seats) {
+            let silent = seat.silent_for(now).map(|time| time.as_secs_f64());
+            self.setup.metrics.owner(stream, seat.held().is_some(), seat.epoch(), silent);
+        }
     }
 }
+
+/// The longest time between two updates of the metrics.
+const SHOW: Duration = Duration::from_millis(500);
 
 /// How long connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_millis(3000);

@@ -7,10 +7,10 @@ mod known;
 mod round;
 mod setup;
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::fleet::{Lease, Seat, Take, Tenancy};
 use crate::stream::{Pause, skill};
@@ -28,7 +28,7 @@ pub struct Seats {
     leases: watch::Receiver<Vec<Lease>>,
     pauses: watch::Receiver<Vec<Option<Pause>>>,
     holds: Arc<[Hold]>,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::Sender<Order>,
     pulse: Pulse,
     since: Since,
 }
@@ -40,7 +40,7 @@ impl Seats {
         let (held_sender, held) = watch::channel(vec![None; streams.len()]);
         let (trust_sender, trusted_until) = watch::channel(None);
         let (lease_sender, leases) = watch::channel(vec![Lease::default(); streams.len()]);
-        let (orders, order_receiver) = mpsc::unbounded_channel();
+        let (orders, order_receiver) = mpsc::channel();
         let pulse = Pulse::default();
         let now = Instant::now();
         let seats = streams.iter().map(|_| Seat::new(setup.times, format!("{}-0", setup.id), now)).collect();
@@ -69,6 +69,7 @@ impl Seats {
             names: 0,
             line: None,
             was_refused: false,
+            shown: now,
             is_shared: false,
             fleet,
             held: held_sender,
@@ -76,7 +77,7 @@ impl Seats {
             leases: lease_sender,
             pauses: pause_sender,
         };
-        let work = move || runtime.block_on(driver.run(order_receiver));
+        let work = move || driver.run(&runtime, &order_receiver);
         std::thread::Builder::new().name("seats".to_owned()).spawn(work)?;
         Ok(handle)
     }
@@ -166,7 +167,8 @@ impl Seats {
 
     /// Waits until the thread has ended: without it nothing is owned any more.
     pub async fn ended(&self) {
-        self.orders.closed().await;
+        let mut held = self.held.clone();
+        while held.changed().await.is_ok() {}
     }
 
     /// Leaves every stream to others, whatever is in flight, and waits until the broker knows, or the thread has given up.

@@ -151,7 +151,9 @@ async fn a_subscription_is_taken_by_one_and_left_by_whoever_has_it() {
 async fn holes_and_events_that_cannot_be_read_are_told_with_their_position() {
     let world = with_log(40).await;
     let token = take(&world).await;
-    let change = async |text: &str| drop(world.sql().await.execute(text).await.expect("the log is changed"));
+    let change = async |text: &str| {
+        world.sql().await.execute(text).await.expect("the log is changed");
+    };
     change("UPDATE events SET payload = 'x' WHERE position = 12").await;
     let failure = page(&world, token, 0, 40).await.expect_err("an event cannot be read");
     assert!(matches!(failure, Failure::Poison { position: 12, .. }), "{failure}");

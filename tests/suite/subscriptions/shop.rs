@@ -118,7 +118,9 @@ async fn an_event_that_cannot_be_read_stops_the_read_model_alone_and_it_goes_on_
     )
     .await;
     let broken = &broken[0];
-    let change = async |text: String| drop(world.sql().await.execute(&*text).await.expect("the log is changed"));
+    let change = async |text: String| {
+        world.sql().await.execute(&*text).await.expect("the log is changed");
+    };
     change("CREATE TABLE kept SELECT * FROM events".to_owned()).await;
     change(format!("UPDATE events SET payload = '{{}}' WHERE position = {broken}")).await;
 
