@@ -221,7 +221,6 @@ async fn apply_pending<E: From<MigrateError>>(
     mut told: impl FnMut(Applied) -> Result<(), E>,
 ) -> Result<(), E> {
     let histories = prepare(connection, migrations).await?;
-    let mut is_shared = false;
     if let Some(newer) = histories.iter().find_map(History::unknown) {
         return Err(MigrateError::Newer(newer).into());
     }
@@ -235,12 +234,12 @@ async fn apply_pending<E: From<MigrateError>>(
             }
             if before.is_none_or(|before| !before.is_done) {
                 apply(connection, table, migration, &checksum, before.is_some()).await?;
-                is_shared |= table != TABLES[0] && version == ONCE_SHARED;
                 told(Applied { version, name, was_begun: before.is_some() })?;
             }
         }
     }
-    if is_shared {
+    // Whoever applied it may have been killed before it came here.
+    if migrations.iter().any(|migration| migration.version == ONCE_SHARED) {
         run(connection, &share(TABLES[1], TABLES[0]), "the engine's table of migrations").await?;
     }
     Ok(())

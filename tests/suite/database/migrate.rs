@@ -14,13 +14,18 @@ use support::{
     world::{SHOP, World},
 };
 
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "events", include_str!("../../../migrations/engine/0001_events.sql")),
     (2, "shop", include_str!("../../../migrations/shop/0002_shop.sql")),
     (3, "snapshots", include_str!("../../../migrations/engine/0003_snapshots.sql")),
     (4, "defaults", include_str!("../../../migrations/engine/0004_defaults.sql")),
     (5, "fence", include_str!("../../../migrations/engine/0005_fence.sql")),
+    (6, "schemas", include_str!("../../../migrations/engine/0006_schemas.sql")),
+    (7, "subscriptions", include_str!("../../../migrations/engine/0007_subscriptions.sql")),
 ];
+
+/// The domain's after its first.
+const SALES: (i64, &str, &str) = (3, "sales", include_str!("../../../migrations/shop/0003_sales.sql"));
 
 fn statements(text: &str) -> Vec<String> {
     let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
@@ -105,7 +110,7 @@ async fn a_process_that_is_killed_after_each_statement_in_turn_leaves_what_the_n
     environment.insert("DATABASE_URL".into(), url);
     // The domain's come after the engine's.
     let [events, shop, others @ ..] = MIGRATIONS;
-    for (version, _, text) in [events].into_iter().chain(others).chain([shop]) {
+    for (version, _, text) in [events].into_iter().chain(others).chain([shop, SALES]) {
         for statement in 0..=statements(text).len() {
             environment.insert("LOCKKEEPER_TEST_ABORT".into(), format!("migrate:{version}.{statement}"));
             let (code, output) = lockkeeper(&["migrate"], &environment).await;
@@ -115,7 +120,7 @@ async fn a_process_that_is_killed_after_each_statement_in_turn_leaves_what_the_n
     environment.remove("LOCKKEEPER_TEST_ABORT");
     let (code, output) = lockkeeper(&["migrate"], &environment).await;
     assert_eq!(code, Some(0), "{output}");
-    assert!(output.contains("migration 2 (shop) is finished") && output.contains("is current"), "{output}");
+    assert!(output.contains("migration 3 (sales) is finished") && output.contains("is current"), "{output}");
     assert_eq!(picture(&mut sql).await, picture(&mut world.sql().await).await);
 }
 
@@ -148,13 +153,15 @@ async fn a_database_of_an_earlier_version_is_taken_as_it_is_and_the_earlier_one_
     let mut environment = world.environment();
     environment.insert("DATABASE_URL".into(), url);
     let (code, output) = lockkeeper(&["migrate"], &environment).await;
-    assert_eq!((code, output.as_str()), (Some(0), "migration 5 (fence) is applied\nthe schema is current\n"));
+    let applied = ["5 (fence)", "6 (schemas)", "7 (subscriptions)", "3 (sales)"];
+    let told: String = applied.iter().map(|migration| format!("migration {migration} is applied\n")).collect();
+    assert_eq!((code, output), (Some(0), told + "the schema is current\n"));
     let kept = "SELECT position + (SELECT stock FROM items) FROM event_sequence WHERE id = 1 AND batch = 0";
     let kept: i64 = sql.fetch_one(kept).await.expect("the rows").get_unchecked(0);
     assert_eq!(kept, 48);
     sql.execute("UPDATE event_sequence SET position = 0").await.expect("as in an empty one");
     assert_eq!(picture(&mut sql).await, picture(&mut world.sql().await).await);
-    as_before(&mut world.sql().await, 5).await;
+    as_before(&mut world.sql().await, 7).await;
     let (code, output) = lockkeeper(&["migrate"], &environment).await;
     assert_eq!((code, output.as_str()), (Some(0), "the schema is current\n"), "nothing is left to do");
 }

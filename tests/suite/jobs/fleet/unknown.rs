@@ -2,24 +2,19 @@
 
 use std::sync::Arc;
 
-use lockkeeper::config;
+use lockkeeper::config::{self, Config};
 use lockkeeper::daemon::{self, ReadModels};
 use lockkeeper::job::JobId;
 use lockkeeper::lifecycle::{Lifecycle, Phase};
 use lockkeeper::metrics::Metrics;
-use lockkeeper::projection::Migration;
 
 use crate::engine::counter::Counter;
 use support::{
     eventually,
-    world::{Daemon, World, told},
+    world::{Daemon, SHOP, World, told},
 };
 
 const RESTOCK: &str = r#"{"quantity":1}"#;
-
-/// The read models' tables are those of the fleet, whoever keeps them.
-const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 2, name: "shop", text: include_str!("../../../../migrations/shop/0002_shop.sql") }];
 
 async fn is_done(world: &World, job: JobId) -> bool {
     !world.store.read(&[job], &[], &[]).await.expect("a read").receipts.is_empty()
@@ -38,7 +33,9 @@ async fn a_job_that_another_program_knows_is_left_to_it_and_bars_only_its_key_me
     let world = World::new().await;
     let (pen, ink) = (world.id("pen"), world.id("ink"));
     let wait = ("LOCKKEEPER_STREAM_UNKNOWN_TYPES_WAIT_MS", "60000");
-    let shop = world.daemon(&[wait]).await;
+    // Neither reads the other's events, as no two versions of one program would.
+    let mut shop = world.start_with(&["--despite-schemas"], &[wait]);
+    shop.await_ready().await;
     world.item_on_sale(&pen, 1).await;
     world.item_on_sale(&ink, 1).await;
     let unknown = world.push("counter.add", &pen, "7").await;
@@ -52,10 +49,12 @@ async fn a_job_that_another_program_knows_is_left_to_it_and_bars_only_its_key_me
     environment.insert(wait.0.into(), wait.1.into());
     let flags = std::iter::empty::<(&str, String)>();
     let config = config::load(None, environment.into_iter(), flags, |path| std::fs::read_to_string(path));
-    let (config, lifecycle) = (config.expect("it is right"), Lifecycle::default());
+    let config = Config { despite_schemas: true, ..config.expect("it is right") };
+    let lifecycle = Lifecycle::default();
     let (metrics, ends) = (Arc::new(Metrics::new().expect("metrics")), lifecycle.clone());
     let counter = tokio::spawn(async move {
-        let read_models = ReadModels::<Counter> { migrations: &MIGRATIONS, ..ReadModels::default() };
+        // The read models' tables are those of the fleet, whoever keeps them.
+        let read_models = ReadModels::<Counter> { migrations: &SHOP, ..ReadModels::default() };
         daemon::run_with(&config, read_models, ends, metrics).await.map_err(|error| error.to_string())
     });
     assert_eq!(told(&world.receipt(unknown).await), "applied");

@@ -19,8 +19,10 @@ use crate::program::program;
 use crate::{PATIENCE, eventually};
 
 /// The tables of the shop, which every test runs.
-pub const SHOP: [Migration; 1] =
-    [Migration { version: 2, name: "shop", text: include_str!("../../../../migrations/shop/0002_shop.sql") }];
+pub const SHOP: [Migration; 2] = [
+    Migration { version: 2, name: "shop", text: include_str!("../../../../migrations/shop/0002_shop.sql") },
+    Migration { version: 3, name: "sales", text: include_str!("../../../../migrations/shop/0003_sales.sql") },
+];
 
 /// A field of an entry: its name and its value.
 pub type Field<'a> = (&'a [u8], &'a [u8]);
