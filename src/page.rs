@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain::{AggregateId, Domain, upcast};
@@ -125,8 +125,7 @@ fn decode<'a, D: Domain>(
         let event = event.map_err(|error| poison(error.to_string()))?;
         let kind = D::AGGREGATES.iter().find(|kind| **kind == stored.aggregate_type);
         let kind = kind.ok_or_else(|| poison(format!("there is no aggregate type {}", stored.aggregate_type)))?;
-        let recorded_at = NaiveDateTime::parse_from_str(&stored.recorded_at, "%Y-%m-%d %H:%M:%S%.f");
-        let recorded_at = recorded_at.map_err(|error| poison(error.to_string()))?.and_utc();
+        let recorded_at = stored.moment().ok_or_else(|| poison(format!("{} is no time", stored.recorded_at)))?;
         Ok(Decoded { stored, recorded_at, aggregate: AggregateId::new(kind, &*stored.aggregate_id), event })
     });
     each.collect()

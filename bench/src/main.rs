@@ -65,7 +65,9 @@ enum Command {
     Latency(Jobs),
     /// Jobs per second and latency of one daemon, and of two and four on the same stream
     Fleet(Jobs),
-    /// All but `fleet`, `growth` and `frozen`, one after the other
+    /// What readers of the log cost those who write, and how fast one catches up that begins with the first event
+    Log(Jobs),
+    /// All but `fleet`, `log`, `growth` and `frozen`, one after the other
     All(Jobs),
     /// Jobs per second while one thing at a time has grown: events, daemons, lock nodes, the backlog
     Growth(Growth),
@@ -112,6 +114,7 @@ async fn bench(arguments: Bench) -> anyhow::Result<u8> {
         Command::Orders(arguments) => of("orders", &[Scenario::Orders], arguments).await?,
         Command::Zipf(arguments) => of("zipf", &[Scenario::Zipf], arguments).await?,
         Command::Latency(arguments) => of("latency", &[Scenario::Latency], arguments).await?,
+        Command::Log(arguments) => (uninterrupted(jobs::log(&arguments)).await?, arguments.json),
         Command::Fleet(arguments) => (uninterrupted(jobs::fleet(&arguments)).await?, arguments.json),
         Command::All(arguments) => (uninterrupted(all(&arguments)).await?, arguments.json),
         Command::Growth(arguments) => (uninterrupted(jobs::growth(&arguments)).await?, arguments.json),

@@ -12,7 +12,8 @@ use super::snapshots::Snapshots;
 use super::table::{Row, Table};
 use crate::domain::Domain;
 use crate::job::JobId;
-use crate::store::{RecordedEvent, StoredReceipt, StoredSnapshot};
+use crate::projection::Happened;
+use crate::store::{Checkpoint, RecordedEvent, StoredReceipt, StoredSnapshot};
 
 /// All checks, as far as the data has been seen. Receipts and snapshots come first, then events in the order of their
 /// positions, then the rows of the read models.
@@ -22,6 +23,9 @@ pub struct Checks<D: Domain> {
     snapshots: Snapshots<D>,
     promises: Box<dyn Promises<D>>,
     read_models: Option<ReadModels>,
+    /// Up to which position each read model of the log has been written, and its rows.
+    upto: Vec<u64>,
+    logged: Option<ReadModels>,
     serial: Option<Serial<D>>,
 }
 
@@ -29,7 +33,17 @@ impl<D: Domain> Checks<D> {
     /// Nothing has been seen yet.
     pub fn new(promises: Box<dyn Promises<D>>) -> Self {
         let (log, fold, snapshots) = (Log::default(), Fold::default(), Snapshots::default());
-        Self { log, fold, snapshots, promises, read_models: None, serial: None }
+        let upto = vec![0; promises.logged().len()];
+        Self { log, fold, snapshots, promises, read_models: None, upto, logged: None, serial: None }
+    }
+
+    /// The same, with read models of the log up to these checkpoints.
+    pub fn with_checkpoints(mut self, checkpoints: &[Checkpoint]) -> Self {
+        for (upto, logged) in self.upto.iter_mut().zip(self.promises.logged()) {
+            let found = checkpoints.iter().find(|checkpoint| checkpoint.name == logged.subscription);
+            *upto = found.map_or(0, |checkpoint| checkpoint.position);
+        }
+        self
     }
 
     /// The same, held to a serial run as well.
@@ -59,7 +73,20 @@ impl<D: Domain> Checks<D> {
         if let Some((aggregate, event, version, state)) = self.fold.event(recorded) {
             self.promises.event(&aggregate, &event);
             self.snapshots.reached(&aggregate, version, state);
+            let Some(recorded_at) = recorded.moment() else { return };
+            let (position, event_id) = (recorded.position, recorded.event_id);
+            let (aggregate, event) = (&aggregate, &event);
+            for (number, _) in self.upto.iter().enumerate().filter(|(_, upto)| position <= **upto) {
+                self.promises
+                    .happened(number, &Happened { position, event_id, recorded_at, aggregate, version, event });
+            }
         }
+    }
+
+    /// A row of a read model of the log, after all events.
+    pub fn logged_row(&mut self, table: &'static Table, row: Row) {
+        let promises = &*self.promises;
+        self.logged.get_or_insert_with(|| of_log(promises)).row(table, row);
     }
 
     /// A row of a read model, after all events.
@@ -73,9 +100,23 @@ impl<D: Domain> Checks<D> {
         let tables = self.read_models.unwrap_or_else(|| ReadModels::of(&self.fold, &*self.promises));
         let mut lines = self.log.finish(sequence, pushed);
         lines.extend(self.promises.finish());
-        lines.push(tables.finish());
+        lines.push(tables.finish("read models = fold of the events"));
+        if !self.upto.is_empty() {
+            let logged = self.logged.unwrap_or_else(|| of_log(&*self.promises));
+            lines.push(logged.finish("read models of the log = its events"));
+        }
         lines.push(self.snapshots.finish());
         lines.extend(self.serial.map(Serial::finish));
         Audit { lines }
     }
+}
+
+/// The rows that the read models of the log should have, up to their checkpoints.
+fn of_log<D: Domain>(promises: &dyn Promises<D>) -> ReadModels {
+    let logged = promises.logged();
+    let mut tables = ReadModels::new(logged.iter().map(|logged| &logged.table).collect());
+    for number in 0..logged.len() {
+        promises.logged_rows(number).into_iter().for_each(|row| tables.expect(number, row));
+    }
+    tables
 }

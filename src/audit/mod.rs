@@ -20,7 +20,7 @@ use checks::Checks;
 
 #[cfg(feature = "testing")]
 pub use checks::Checks;
-pub use promises::{LogOnly, Promises};
+pub use promises::{LogOnly, Logged, Promises};
 pub use report::{Audit, Line, Problems};
 pub use serial::Serial;
 pub use table::{Row, Table};
@@ -43,8 +43,10 @@ pub async fn audit<D: Domain>(
     mut seen: impl FnMut(u64, u64) + Send,
 ) -> Result<Audit, StoreError> {
     let sequence = store.sequence().await?;
-    let all_tables = promises.tables();
-    let mut checks = Checks::new(promises).with_serial(serial);
+    let (all_tables, logged) = (promises.tables(), promises.logged());
+    // Before the rows: a read model that is behind its checkpoint is wrong, and one that has gone on is of another moment.
+    let checkpoints = if logged.is_empty() { Vec::new() } else { store.checkpoints().await? };
+    let mut checks = Checks::new(promises).with_serial(serial).with_checkpoints(&checkpoints);
     let mut after = None;
     loop {
         let page = store.receipts_from(after, PAGE).await?;
@@ -69,13 +71,21 @@ pub async fn audit<D: Domain>(
         seen(position, sequence);
     }
     for table in all_tables {
-        let mut after: Option<Vec<String>> = None;
-        loop {
-            let page = table.read(store, after.as_deref(), PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(table.key(last).to_vec());
-            page.into_iter().for_each(|row| checks.row(table, row));
-        }
+        rows(store, table, |row| checks.row(table, row)).await?;
+    }
+    for Logged { table, .. } in logged {
+        rows(store, table, |row| checks.logged_row(table, row)).await?;
     }
     Ok(checks.finish(sequence, pushed))
+}
+
+/// Hands over every row of the table.
+async fn rows(store: &Store, table: &'static Table, mut take: impl FnMut(Row) + Send) -> Result<(), StoreError> {
+    let mut after: Option<Vec<String>> = None;
+    loop {
+        let page = table.read(store, after.as_deref(), PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(table.key(last).to_vec());
+        page.into_iter().for_each(&mut take);
+    }
 }

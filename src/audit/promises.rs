@@ -3,6 +3,16 @@
 use super::report::Line;
 use super::table::{Row, Table};
 use crate::domain::{AggregateId, Domain};
+use crate::projection::Happened;
+
+/// A read model that is read from the log.
+#[derive(Debug)]
+pub struct Logged {
+    /// Its subscription, whose checkpoint says up to where it has been written.
+    pub subscription: &'static str,
+    /// Its table.
+    pub table: Table,
+}
 
 /// A domain's own part of an audit. Every method has a default, for a domain that adds nothing.
 pub trait Promises<D: Domain>: Send {
@@ -18,6 +28,19 @@ pub trait Promises<D: Domain>: Send {
     /// state itself.
     fn rows(&self, _aggregate: &AggregateId, _version: u64, _state: &D::State) -> Result<Vec<(usize, Row)>, String> {
         Ok(Vec::new())
+    }
+
+    /// The read models that are read from the log.
+    fn logged(&self) -> &'static [Logged] {
+        &[]
+    }
+
+    /// An event, in the order of the log, that the read model with this index has to have.
+    fn happened(&mut self, _logged: usize, _what: &Happened<'_, D>) {}
+
+    /// The rows that it has to have.
+    fn logged_rows(&self, _logged: usize) -> Vec<Row> {
+        Vec::new()
     }
 
     /// The verdicts, when all events have been seen.

@@ -11,7 +11,7 @@ use crate::domain::Domain;
 /// The rows that each table should have and that have not been seen in it yet.
 #[derive(Debug)]
 pub(super) struct ReadModels {
-    tables: &'static [Table],
+    tables: Vec<&'static Table>,
     expected: HashMap<(&'static str, Vec<String>), Row>,
     counts: Vec<usize>,
     wrong: Problems,
@@ -19,9 +19,7 @@ pub(super) struct ReadModels {
 
 impl ReadModels {
     pub fn of<D: Domain>(fold: &Fold<D>, promises: &dyn Promises<D>) -> Self {
-        let tables = promises.tables();
-        let mut all =
-            Self { tables, expected: HashMap::new(), counts: vec![0; tables.len()], wrong: Problems::default() };
+        let mut all = Self::new(promises.tables().iter().collect());
         for problem in &fold.unreadable {
             all.wrong.add(|| problem.clone());
         }
@@ -34,9 +32,16 @@ impl ReadModels {
         all
     }
 
-    fn expect(&mut self, table: usize, row: Row) {
+    /// Tables that should have no row yet.
+    pub fn new(tables: Vec<&'static Table>) -> Self {
+        let counts = vec![0; tables.len()];
+        Self { tables, expected: HashMap::new(), counts, wrong: Problems::default() }
+    }
+
+    /// The table with this index should have this row.
+    pub fn expect(&mut self, table: usize, row: Row) {
         self.counts[table] += 1;
-        let table = &self.tables[table];
+        let table = self.tables[table];
         self.expected.insert((table.name, table.key(&row).to_vec()), row);
     }
 
@@ -55,13 +60,13 @@ impl ReadModels {
         }
     }
 
-    pub fn finish(mut self) -> Line {
+    pub fn finish(mut self, promise: &'static str) -> Line {
         for (table, key) in self.expected.keys() {
             self.wrong.add(|| format!("{table} {} is missing", key.join(" ")));
         }
         let rows = self.tables.iter().zip(&self.counts).map(|(table, count)| format!("{count} {}", table.name));
         let rows: Vec<String> = rows.collect();
         let summary = if rows.is_empty() { "none to compare".to_owned() } else { rows.join(", ") + ", every column" };
-        self.wrong.line("read models = fold of the events", summary)
+        self.wrong.line(promise, summary)
     }
 }

@@ -187,10 +187,12 @@ impl<D: Domain> Watch<D> {
             StoreError::Unavailable(Outage::ReadOnly, _) => "the database is read-only".to_owned(),
             error => error.to_string(),
         };
-        if self.engine.progress.age(Step::Commit) >= INTERVAL {
+        let is_proven = self.engine.progress.age(Step::Commit) >= INTERVAL;
+        if is_proven {
             store.prove().await.map_err(told)?;
         }
-        if schema_seen.is_some_and(|seen| seen.elapsed() < SCHEMA) {
+        // Batches that commit until now say nothing of now: something has to be asked.
+        if is_proven && schema_seen.is_some_and(|seen| seen.elapsed() < SCHEMA) {
             return Ok(());
         }
         let asked = Instant::now();

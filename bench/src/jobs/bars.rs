@@ -5,7 +5,7 @@ use super::backlog::Scenario::{self, Hot, Latency, Orders, Uniform};
 use super::cases::SLOW;
 use super::contenders::Who::{
     self, Floor, Limit, Lockkeeper, LockkeeperFour, LockkeeperFourStreams, LockkeeperManyStreams, LockkeeperOneNode,
-    LockkeeperTogether, LockkeeperTwo, Original, Rust,
+    LockkeeperTogether, LockkeeperTwo, LockkeeperUnread, Original, Rust,
 };
 use super::measure::Measured;
 use super::standby::cpu_ms_per_second;
@@ -58,6 +58,10 @@ pub fn bars(rows: &[Row], unpinned: bool) -> Vec<Ratio> {
         }
         let name = format!("{},16-streams,4-daemons/1", scenario.name());
         add(&name, pairs((scenario, LockkeeperTogether), (scenario, LockkeeperManyStreams)), 0.95);
+    }
+    for scenario in [Uniform, Orders] {
+        let name = format!("{},log-read/not-read", scenario.name());
+        add(&name, pairs((scenario, Lockkeeper), (scenario, LockkeeperUnread)), 0.97);
     }
     add("hot/uniform", pairs((Hot, Lockkeeper), (Uniform, Lockkeeper)), 0.9);
     add("uniform/original", uniform, 20.0);

@@ -62,6 +62,19 @@ pub fn fleet(only: &[Who], number: u32) -> Vec<Case> {
     cases.concat()
 }
 
+/// The same of `log`: a daemon that reads the log beside its work, and one that does not.
+pub fn log(only: &[Who], number: u32) -> Vec<Case> {
+    let who = [Who::LockkeeperUnread, Who::Lockkeeper];
+    let each = [Scenario::Uniform, Scenario::Orders].into_iter().flat_map(|scenario| {
+        let mut own: Vec<Case> = who.into_iter().map(|who| Case { scenario, who, rate: None }).collect();
+        own.retain(|case| only.is_empty() || only.contains(&case.who));
+        let turn = number as usize % own.len().max(1);
+        own.rotate_left(turn);
+        own
+    });
+    each.collect()
+}
+
 fn of(scenario: Scenario, quick: bool) -> Vec<Case> {
     let case = |who| Case { scenario, who, rate: None };
     match scenario {

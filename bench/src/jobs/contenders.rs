@@ -42,6 +42,8 @@ pub enum Who {
     LockkeeperTogether,
     /// Two daemons that share four streams out.
     LockkeeperSpread,
+    /// One daemon, and nobody reads the log.
+    LockkeeperUnread,
     /// BullMQ, node-redlock and mysql2, one transaction per job.
     Original,
     /// XREADGROUP, rslock and sqlx, one transaction per job.
@@ -63,6 +65,7 @@ impl Who {
             Self::LockkeeperManyStreams => "lockkeeper, 16 streams",
             Self::LockkeeperTogether => "lockkeeper, 4 daemons, 16 streams",
             Self::LockkeeperSpread => "lockkeeper, 2 daemons, 4 streams spread",
+            Self::LockkeeperUnread => "lockkeeper, nobody reads the log",
             Self::Original => "original",
             Self::Rust => "rust",
             Self::Limit => "limit",
@@ -78,7 +81,11 @@ impl Who {
     /// How many daemons of ours it is.
     pub fn daemons(self) -> usize {
         match self {
-            Self::Lockkeeper | Self::LockkeeperOneNode | Self::LockkeeperFourStreams | Self::LockkeeperManyStreams => 1,
+            Self::Lockkeeper
+            | Self::LockkeeperOneNode
+            | Self::LockkeeperFourStreams
+            | Self::LockkeeperManyStreams
+            | Self::LockkeeperUnread => 1,
             Self::LockkeeperTwo | Self::LockkeeperSpread => 2,
             Self::LockkeeperFour | Self::LockkeeperTogether => 4,
             Self::Original | Self::Rust | Self::Limit | Self::Floor => 0,
@@ -191,10 +198,12 @@ impl Worker {
             let nodes = &site.servers.lock_nodes[..nodes];
             let streams = site.streams().join(",");
             let spread = (who == Who::LockkeeperSpread).to_string();
+            let reads_log = (who != Who::LockkeeperUnread).to_string();
             let settings = [
                 ("LOCKKEEPER_LOG_LEVEL", "warn"),
                 ("LOCKKEEPER_STREAM_NAMES", &streams),
                 ("LOCKKEEPER_STREAM_SPREAD", &spread),
+                ("LOCKKEEPER_SUBSCRIPTIONS_RUN", &reads_log),
             ];
             let program = crate::daemon_program()?;
             let names: Vec<String> = (1..=who.daemons()).map(|number| format!("daemon-{number}")).collect();

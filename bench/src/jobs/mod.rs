@@ -14,6 +14,7 @@ mod cpu;
 mod floor;
 mod growth;
 mod latency;
+mod log;
 mod measure;
 mod site;
 mod standby;
@@ -109,6 +110,21 @@ pub async fn fleet(arguments: &Jobs) -> anyhow::Result<Report> {
     fleet.ratios.extend(bars::standby(&watched));
     fleet.rows["standby"] = json!(watched);
     Ok(fleet)
+}
+
+/// Measures what readers of the log cost those who write, and how fast one catches up.
+pub async fn log(arguments: &Jobs) -> anyhow::Result<Report> {
+    let mut report = report("log", &|number| cases::log(&arguments.only, number), arguments).await?;
+    let site = Site::start(Cores::available()).await?;
+    let mut bench = Bench::new(site, Peers::find(&arguments.peers, false, false).await?);
+    let mut rates = Vec::new();
+    for _ in 0..arguments.rounds() {
+        rates.push(bench.catch_up(arguments.quick).await?);
+    }
+    bench.site.stop().await?;
+    report.ratios.push(log::bar(&rates));
+    report.rows["catch_up_events_per_second"] = json!(rates);
+    Ok(report)
 }
 
 /// The cases of the round of this number.

@@ -6,6 +6,7 @@ mod checkpoint;
 
 pub use checkpoint::{Checkpoint, CheckpointState, Leave};
 
+use chrono::{DateTime, NaiveDateTime, Utc};
 use uuid::Uuid;
 
 use super::error::StoreError;
@@ -37,6 +38,14 @@ pub struct RecordedEvent {
     pub metadata: Vec<u8>,
     /// When it was written, UTC, as `2026-01-31 12:00:00.000000`.
     pub recorded_at: String,
+}
+
+impl RecordedEvent {
+    /// When it was written.
+    pub fn moment(&self) -> Option<DateTime<Utc>> {
+        let parsed = NaiveDateTime::parse_from_str(&self.recorded_at, "%Y-%m-%d %H:%M:%S%.f");
+        parsed.ok().map(|moment| moment.and_utc())
+    }
 }
 
 /// Where an event stands, without what it says.

@@ -287,10 +287,28 @@ impl Sale {
         }
     }
 
+    /// Waits until the read models of the log have all of it. A daemon that runs jobs begins to read a little later.
+    async fn caught_up(&mut self) -> anyhow::Result<()> {
+        let (mut before, mut last_change) = (None, Instant::now());
+        loop {
+            let checkpoints = self.store.checkpoints().await?;
+            if !checkpoints.is_empty() && checkpoints.iter().all(|checkpoint| checkpoint.lag() == 0) {
+                return Ok(());
+            }
+            let positions: Vec<u64> = checkpoints.iter().map(|checkpoint| checkpoint.position).collect();
+            if before.as_ref() != Some(&positions) {
+                (before, last_change) = (Some(positions), Instant::now());
+            }
+            self.check_alive(last_change)?;
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
     /// Ends the daemons and audits what they wrote.
     async fn judge(&mut self, arguments: &Demo) -> anyhow::Result<Verdict> {
         let tally = self.counter.tally.clone();
         let left = self.settled().await?;
+        self.caught_up().await?;
         let drained = self.fleet.drain().await;
         let pushed: HashSet<JobId> = tally.pushed().union(&self.earlier).copied().collect();
         let audit = audit(&self.store, Some(&pushed)).await?;

@@ -3,11 +3,13 @@
 //! The stock is counted here once more, with signs: the domain's own fold stops at zero, so it would hide an item that
 //! was oversold.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use lockkeeper::audit::{self, Line, Problems, Row, Table};
+use lockkeeper::audit::{self, Line, Logged, Problems, Row, Table};
 use lockkeeper::domain::AggregateId;
+use lockkeeper::projection::Happened;
+use rust_decimal::Decimal;
 
 use super::item::{self, Item};
 use super::order::{self, Order, Status};
@@ -20,6 +22,15 @@ pub struct Promises {
     standing: HashMap<Arc<str>, Arc<[order::Line]>>,
     reservations: u64,
     oversold: Problems,
+    sales: BTreeMap<String, Day>,
+}
+
+/// What was sold on a day.
+#[derive(Clone, Copy, Debug, Default)]
+struct Day {
+    orders: u64,
+    revenue: Decimal,
+    cancelled: u64,
 }
 
 /// Pieces of one item.
@@ -84,6 +95,29 @@ impl audit::Promises<Shop> for Promises {
         }
     }
 
+    fn logged(&self) -> &'static [Logged] {
+        &LOGGED
+    }
+
+    fn happened(&mut self, _: usize, what: &Happened<'_, Shop>) {
+        let Event::Order(event) = what.event else { return };
+        let day = self.sales.entry(what.recorded_at.date_naive().to_string()).or_default();
+        match event {
+            order::Event::Placed(placed) => {
+                day.orders += 1;
+                day.revenue += Decimal::from(placed.total_price);
+            }
+            order::Event::Cancelled(_) => day.cancelled += 1,
+        }
+    }
+
+    fn logged_rows(&self, _: usize) -> Vec<Row> {
+        let row = |(day, Day { orders, revenue, cancelled }): (&String, &Day)| {
+            vec![day.clone(), orders.to_string(), format!("{revenue:.3}"), cancelled.to_string()]
+        };
+        self.sales.iter().map(row).collect()
+    }
+
     fn finish(&mut self) -> Vec<Line> {
         let mut reserved: HashMap<&str, i64> = HashMap::new();
         for line in self.standing.values().flat_map(|lines| lines.iter()) {
@@ -112,6 +146,11 @@ impl audit::Promises<Shop> for Promises {
         ]
     }
 }
+
+static LOGGED: [Logged; 1] = [Logged {
+    subscription: "sales_per_day",
+    table: Table { name: "sales_per_day", keys: 1, columns: &["day", "orders", "revenue", "cancelled"] },
+}];
 
 pub(super) static TABLES: [Table; 3] = [
     Table {
