@@ -47,7 +47,7 @@ async fn with_log(events: u64) -> World {
     let rows = (1..=events).map(|position| {
         let event_type = if position % 5 == 0 { "counter.polished" } else { "counter.added" };
         let (counter, version) = (position % 7, position.div_ceil(7));
-        format!("({position},'counter','c{counter}',{version},UNHEX(MD5('{position}')),'{event_type}',1,'{}','{{}}',NOW(6))", position % 11)
+        format!("({position},'counter','c{counter}',{version},UNHEX(LPAD(HEX({position}),32,'0')),'{event_type}',1,'{}','{{}}',NOW(6))", position % 11)
     });
     let rows: Vec<String> = rows.collect();
     let text = format!("INSERT INTO events VALUES {}; UPDATE event_sequence SET position = {events}", rows.join(","));

@@ -20,10 +20,10 @@ pub async fn rows(sql: &mut MySqlConnection) -> Vec<String> {
 pub async fn of_log(sql: &mut MySqlConnection, position: u64) -> Vec<String> {
     let price = "CAST(JSON_UNQUOTE(JSON_EXTRACT(CONVERT(payload USING utf8mb4), '$.total_price')) AS DECIMAL(20,3))";
     let query = format!(
-        "SELECT CONCAT_WS(' ', DATE(recorded_at), SUM(event_type = 'order.placed'), \
-         CAST(SUM(IF(event_type = 'order.placed', {price}, 0)) AS DECIMAL(20,3)), SUM(event_type = 'order.cancelled')) \
-         FROM events WHERE event_type IN ('order.placed', 'order.cancelled') AND position <= {position} \
-         GROUP BY DATE(recorded_at) ORDER BY 1"
+        "SELECT CONCAT_WS(' ', day, SUM(is_placed), CAST(SUM(IF(is_placed, {price}, 0)) AS DECIMAL(20,3)), \
+         SUM(NOT is_placed)) FROM (SELECT DATE(recorded_at) AS day, event_type = 'order.placed' AS is_placed, payload \
+         FROM events WHERE event_type IN ('order.placed', 'order.cancelled') AND position <= {position}) sales \
+         GROUP BY day ORDER BY 1"
     );
     texts(sql, &query).await
 }
