@@ -11,7 +11,7 @@ use crate::domain::{AggregateId, Domain, upcast};
 use crate::fail;
 use crate::projection::{Happened, LogProjection};
 use crate::store::sql::Sql;
-use crate::store::{RecordedEvent, Store, StoreError};
+use crate::store::{LogPage, RecordedEvent, Store, StoreError};
 
 /// Where a subscription stands, and as whom it is read.
 #[derive(Clone, Copy, Debug)]
@@ -64,30 +64,29 @@ pub async fn run<D: Domain>(
     place: Place<'_>,
     (limit, max_packet): (u32, u64),
 ) -> Result<Option<Done>, Failure> {
-    let events = store.events_from(place.position, limit).await?;
-    let Some(last) = events.last() else { return Ok(None) };
-    if let Some(missing) = gap(place.position, &events) {
-        return Err(Failure::Gap(missing));
+    let Some(LogPage { count, last: (position, event_id), events }) =
+        store.page(place.position, limit, projection.events()).await?
+    else {
+        return Ok(None);
+    };
+    if count != position - place.position {
+        let missing = store.hole(place.position, position).await?;
+        return Err(Failure::Gap(missing.unwrap_or(position)));
     }
     let mut rows = Sql::new();
-    let decoded = decode(projection, &events)?;
+    let decoded = decode::<D>(&events)?;
     write(projection, &decoded, &mut rows)?;
     if rows.len() as u64 + ROOM > max_packet {
         return Err(StoreError::Data(format!("{} bytes of statements exceed max_allowed_packet", rows.len())).into());
     }
     let bytes = events.iter().map(|event| event.payload.len()).sum();
     fail::point("page", place.name);
-    store.move_checkpoint((place.name, place.token), (place.position, last.position), last.event_id, &rows).await?;
-    Ok(Some(Done { position: last.position, events: events.len(), bytes }))
+    store.move_checkpoint((place.name, place.token), (place.position, position), event_id, &rows).await?;
+    Ok(Some(Done { position, events: count as usize, bytes }))
 }
 
 /// What a packet has beside its rows.
 const ROOM: u64 = 4096;
-
-/// The first position that is missing between `after` and the last of these.
-fn gap(after: u64, events: &[RecordedEvent]) -> Option<u64> {
-    (after + 1..).zip(events).find(|(expected, event)| *expected != event.position).map(|(expected, _)| expected)
-}
 
 /// An event of a page that concerns the projection.
 struct Decoded<'a, D: Domain> {
@@ -110,12 +109,8 @@ impl<D: Domain> Decoded<'_, D> {
     }
 }
 
-fn decode<'a, D: Domain>(
-    projection: &dyn LogProjection<D>,
-    events: &'a [RecordedEvent],
-) -> Result<Vec<Decoded<'a, D>>, Failure> {
-    let concerned = events.iter().filter(|event| projection.events().contains(&&*event.event_type));
-    let each = concerned.map(|stored| {
+fn decode<D: Domain>(events: &[RecordedEvent]) -> Result<Vec<Decoded<'_, D>>, Failure> {
+    let each = events.iter().map(|stored| {
         let poison = |problem: String| Failure::Poison { position: stored.position, problem };
         let RecordedEvent { event_type, schema_version, payload, .. } = stored;
         if upcast::is_newer::<D>(event_type, *schema_version) {

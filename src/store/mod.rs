@@ -26,7 +26,7 @@ pub use commit::{Anchor, AppendCondition, Committed, EventToAppend, Expected, Pa
 pub use connection::Connection;
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use history::StoredEvent;
-pub use log::{Checkpoint, CheckpointState, EventPlace, Leave, RecordedEvent};
+pub use log::{Checkpoint, CheckpointState, EventPlace, Leave, LogPage, RecordedEvent};
 pub use pool::{Server, Store};
 pub use read::{BatchRead, StoredReceipt};
 pub use retention::ReceiptPage;

@@ -21,6 +21,10 @@ const TRIES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::
 /// For how long a subscription that a newer program has to read is left to it.
 const LEFT_TO_NEWER: Duration = Duration::from_secs(30);
 
+/// With more events than this in a page that is not full, pages follow each other so many times more slowly.
+const BUSY: usize = 100;
+const SLOWER: u32 = 5;
+
 /// The events of a first page: nobody knows yet what they weigh.
 const FIRST_PAGE: u32 = 64;
 
@@ -150,7 +154,9 @@ impl<D: Domain> Reader<D> {
         turn.limit = turn.limit.saturating_mul(2).min(self.settings.page_events).min(by_weight);
         (turn.position, turn.tries, turn.failures, turn.beaten) = (done.position, 0, 0, Instant::now());
         if !was_full {
-            self.sleep(self.settings.pace.saturating_sub(began.elapsed())).await;
+            // Under load a commit for each few events would cost those who write them.
+            let pace = if done.events > BUSY { self.settings.pace * SLOWER } else { self.settings.pace };
+            self.sleep(pace.saturating_sub(began.elapsed())).await;
         }
     }
 

@@ -3,10 +3,13 @@
 //! Positions are dense and in commit order: what lies up to the sequence row's position is there, and never changes.
 
 mod checkpoint;
+mod page;
 
 pub use checkpoint::{Checkpoint, CheckpointState, Leave};
+pub use page::LogPage;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
+use sqlx::mysql::MySqlRow;
 use uuid::Uuid;
 
 use super::error::StoreError;
@@ -41,6 +44,22 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
+    /// A row of [`EVENT_COLUMNS`].
+    fn read(row: &MySqlRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            position: column(row, 0)?,
+            event_id: Uuid::from_bytes(sixteen(column(row, 9)?)?),
+            aggregate_type: column(row, 1)?,
+            aggregate_id: text(column(row, 2)?)?,
+            version: column(row, 3)?,
+            event_type: column(row, 4)?,
+            schema_version: column(row, 5)?,
+            payload: column(row, 6)?,
+            metadata: column(row, 7)?,
+            recorded_at: column(row, 8)?,
+        })
+    }
+
     /// When it was written.
     pub fn moment(&self) -> Option<DateTime<Utc>> {
         let parsed = NaiveDateTime::parse_from_str(&self.recorded_at, "%Y-%m-%d %H:%M:%S%.f");
@@ -153,21 +172,6 @@ impl Store {
 
     async fn recorded(&self, sql: Sql) -> Result<Vec<RecordedEvent>, StoreError> {
         let rows = self.rows(sql.into_string(), false).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(RecordedEvent {
-                    position: column(row, 0)?,
-                    event_id: Uuid::from_bytes(sixteen(column(row, 9)?)?),
-                    aggregate_type: column(row, 1)?,
-                    aggregate_id: text(column(row, 2)?)?,
-                    version: column(row, 3)?,
-                    event_type: column(row, 4)?,
-                    schema_version: column(row, 5)?,
-                    payload: column(row, 6)?,
-                    metadata: column(row, 7)?,
-                    recorded_at: column(row, 8)?,
-                })
-            })
-            .collect()
+        rows.iter().map(RecordedEvent::read).collect()
     }
 }
