@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::RecordedEvent;
+use super::event::RecordedEvent;
 use crate::store::sql::Sql;
 use crate::store::{Outage, Store, StoreError, column};
 
