@@ -13,7 +13,7 @@ use super::table::{Row, Table};
 use crate::domain::Domain;
 use crate::job::JobId;
 use crate::projection::Happened;
-use crate::store::{Checkpoint, RecordedEvent, StoredReceipt, StoredSnapshot};
+use crate::store::{RecordedEvent, StoredReceipt, StoredSnapshot};
 
 /// All checks, as far as the data has been seen. Receipts and snapshots come first, then events in the order of their
 /// positions, then the rows of the read models.
@@ -37,11 +37,11 @@ impl<D: Domain> Checks<D> {
         Self { log, fold, snapshots, promises, read_models: None, upto, logged: None, serial: None }
     }
 
-    /// The same, with read models of the log up to these checkpoints.
-    pub fn with_checkpoints(mut self, checkpoints: &[Checkpoint]) -> Self {
+    /// The same, with read models of the log up to these positions, by subscription.
+    pub fn up_to(mut self, positions: &[(&str, u64)]) -> Self {
         for (upto, logged) in self.upto.iter_mut().zip(self.promises.logged()) {
-            let found = checkpoints.iter().find(|checkpoint| checkpoint.name == logged.subscription);
-            *upto = found.map_or(0, |checkpoint| checkpoint.position);
+            let found = positions.iter().find(|(subscription, _)| *subscription == logged.subscription);
+            *upto = found.map_or(0, |(_, position)| *position);
         }
         self
     }
@@ -73,7 +73,13 @@ impl<D: Domain> Checks<D> {
         if let Some((aggregate, event, version, state)) = self.fold.event(recorded) {
             self.promises.event(&aggregate, &event);
             self.snapshots.reached(&aggregate, version, state);
-            let Some(recorded_at) = recorded.moment() else { return };
+            if self.upto.is_empty() {
+                return;
+            }
+            let Some(recorded_at) = recorded.moment() else {
+                let problem = format!("event {}: {} is no time", recorded.position, recorded.recorded_at);
+                return self.fold.unreadable.push(problem);
+            };
             let (position, event_id) = (recorded.position, recorded.event_id);
             let (aggregate, event) = (&aggregate, &event);
             for (number, _) in self.upto.iter().enumerate().filter(|(_, upto)| position <= **upto) {

@@ -46,7 +46,8 @@ pub async fn audit<D: Domain>(
     let (all_tables, logged) = (promises.tables(), promises.logged());
     // Before the rows: a read model that is behind its checkpoint is wrong, and one that has gone on is of another moment.
     let checkpoints = if logged.is_empty() { Vec::new() } else { store.checkpoints().await? };
-    let mut checks = Checks::new(promises).with_serial(serial).with_checkpoints(&checkpoints);
+    let positions: Vec<_> = checkpoints.iter().map(|one| (one.name.as_str(), one.position)).collect();
+    let mut checks = Checks::new(promises).with_serial(serial).up_to(&positions);
     let mut after = None;
     loop {
         let page = store.receipts_from(after, PAGE).await?;

@@ -19,6 +19,7 @@ mod daemon;
 pub mod domain;
 mod properties;
 mod protocol;
+pub mod readers;
 mod servers;
 
 pub use protocol::{Fleet, Mutant};

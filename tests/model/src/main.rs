@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use model::Fleet;
 use model::domain::{MOVES, REJECTIONS};
+use model::readers::Readers;
 use stateright::{Checker, Model};
 
 const CALM: Fleet =
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
             is_sound &= search(Fleet { jobs, ..fleet });
         }
     }
+    is_sound &= read();
     if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -47,4 +49,23 @@ fn search(fleet: Fleet) -> bool {
         .into_iter()
         .filter(|(name, _)| checker.discovery_classification(name).to_string() == "counterexample");
     broken.map(|(name, path)| println!("not so: {name}\n{path}")).count() == 0
+}
+
+/// Searches readers of the log.
+fn read() -> bool {
+    let since = Instant::now();
+    println!("{:>8} {:>6} {:>6} {:>12} {:>8}", "readers", "events", "takes", "states", "seconds");
+    let of = |readers, events, takes| Readers { readers, events, takes, deletes: true, mutant: None };
+    let mut is_sound = true;
+    for (readers, events, takes) in [(2, 4, 3), (3, 4, 4), (2, 6, 4)] {
+        let checker = of(readers, events, takes).checker().threads(2).spawn_bfs().join();
+        let (states, seconds) = (checker.unique_state_count(), since.elapsed().as_secs());
+        println!("{readers:>8} {events:>6} {takes:>6} {states:>12} {seconds:>8}");
+        let broken = checker
+            .discoveries()
+            .into_iter()
+            .filter(|(name, _)| checker.discovery_classification(name).to_string() == "counterexample");
+        is_sound &= broken.map(|(name, path)| println!("not so: {name}\n{path}")).count() == 0;
+    }
+    is_sound
 }

@@ -1,6 +1,7 @@
 //! The whole of small fleets, and every mistake. `make model` searches larger ones.
 
 use model::domain::{MOVES, REJECTIONS};
+use model::readers::{Mistake, Readers};
 use model::{Fleet, Mutant};
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -46,5 +47,29 @@ fn every_mistake_is_found() {
             .keys()
             .any(|name| checker.discovery_classification(name).to_string() == "counterexample");
         assert!(is_found, "{mutant:?} breaks nothing in {} states", checker.unique_state_count());
+    }
+}
+
+const TWO: Readers = Readers { readers: 2, events: 4, takes: 3, deletes: true, mutant: None };
+
+#[test]
+fn readers_of_the_log_that_take_it_from_each_other_add_each_event_once() {
+    let checker = TWO.checker().threads(2).spawn_bfs().join();
+    checker.assert_properties();
+    assert!(checker.is_done() && checker.unique_state_count() > 10_000, "{} states", checker.unique_state_count());
+}
+
+#[test]
+fn every_mistake_of_a_reader_is_found() {
+    let mistakes =
+        [Mistake::Apart, Mistake::ToTheHead, Mistake::GoneUnnoticed, Mistake::GuardAfter, Mistake::Unguarded];
+    for mistake in mistakes {
+        let readers = Readers { mutant: Some(mistake), ..TWO };
+        let checker = readers.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+        let is_broken = |name: &&'static str| checker.discovery_classification(name).to_string() == "counterexample";
+        let found = checker.discoveries();
+        // What can never happen is found too: nothing is ever read.
+        let reads = found.contains_key("everything is read");
+        assert!(found.keys().any(is_broken) || !reads, "{mistake:?} breaks nothing");
     }
 }

@@ -4,7 +4,7 @@ use lockkeeper::audit::{Audit, Checks, Row};
 use lockkeeper::job::{Fingerprint, JobId};
 use lockkeeper::store::{RecordedEvent, StoredReceipt, StoredSnapshot};
 
-use super::promises::TABLES;
+use super::promises::{LOGGED, TABLES};
 use super::{Promises, Shop};
 
 const PEN: &str = r#"{"name":"Pen","supply_price":"1.000","vat":"0.100","is_tax_free":false,"stock":5,"member_id":7}"#;
@@ -20,6 +20,8 @@ struct Data {
     receipts: Vec<(JobId, StoredReceipt)>,
     events: Vec<RecordedEvent>,
     rows: [Vec<Row>; 3],
+    /// The read model of the log, up to this position.
+    sales: (u64, Vec<Row>),
     snapshots: Vec<StoredSnapshot>,
     sequence: u64,
 }
@@ -49,6 +51,7 @@ fn sound() -> Data {
             vec![row("o1|9|3.300|PLACED|1")],
             vec![row("o1|pen|1.100|3|0")],
         ],
+        sales: (5, vec![row("2026-01-31|1|3.300|0")]),
         snapshots: vec![snapshot("item/pen", 3, PEN_WITH_TWO)],
         sequence: 5,
     };
@@ -91,13 +94,15 @@ impl Data {
     }
 
     fn audit(self) -> Audit {
-        let mut checks = Checks::<Shop>::new(Box::new(Promises::default()));
+        let (upto, sales) = self.sales;
+        let mut checks = Checks::<Shop>::new(Box::new(Promises::default())).up_to(&[("sales_per_day", upto)]);
         self.receipts.into_iter().for_each(|(job, receipt)| checks.receipt(job, receipt));
         self.snapshots.into_iter().for_each(|snapshot| checks.snapshot(snapshot));
         self.events.iter().for_each(|event| checks.event(event));
         for (table, rows) in TABLES.iter().zip(self.rows) {
             rows.into_iter().for_each(|row| checks.row(table, row));
         }
+        sales.into_iter().for_each(|row| checks.logged_row(&LOGGED[0].table, row));
         checks.finish(self.sequence, Some(&self.pushed))
     }
 }
@@ -124,13 +129,14 @@ fn id(number: u128) -> String {
 fn a_sound_shop_passes() {
     let audit = sound().audit();
     assert!(audit.passed(), "{audit}");
-    assert_eq!(audit.lines.len(), 8);
+    assert_eq!(audit.lines.len(), 9);
 }
 
 #[test]
 fn an_empty_shop_passes() {
     let (pushed, rows) = (HashSet::new(), Default::default());
-    let data = Data { pushed, receipts: vec![], events: vec![], rows, snapshots: vec![], sequence: 0 };
+    let data =
+        Data { pushed, receipts: vec![], events: vec![], rows, sales: (0, vec![]), snapshots: vec![], sequence: 0 };
     assert!(data.audit().passed());
 }
 
@@ -315,4 +321,20 @@ fn of_many_problems_the_first_are_told() {
     let damage = |data: &mut Data| data.pushed.extend((10..20).map(job));
     let failed = failing(damage);
     assert!(failed[0].starts_with("jobs in = receipts: 10 problems, first: job "), "{failed:?}");
+}
+
+#[test]
+fn a_read_model_of_the_log_has_its_events_up_to_the_checkpoint_and_no_others() {
+    let line = "read models of the log = its events";
+    let sales = |upto, rows: &[&str]| (upto, rows.iter().map(|text| row(text)).collect::<Vec<_>>());
+    assert!(failing(|data| data.sales = sales(2, &[])).is_empty(), "the order comes behind the checkpoint");
+    for (upto, rows, problem) in [
+        (5, &["2026-01-31|1|3.400|0"][..], "sales_per_day 2026-01-31: revenue is 3.400, should be 3.300"),
+        (5, &[], "sales_per_day 2026-01-31 is missing"),
+        (2, &["2026-01-31|1|3.300|0"], "sales_per_day 2026-01-31 should not be there"),
+    ] {
+        assert_fails(|data| data.sales = sales(upto, rows), &format!("{line}: {problem}"));
+    }
+    let failed = failing(|data| data.events[2].recorded_at = "yesterday".to_owned());
+    assert!(failed.iter().any(|line| line.contains("event 3: yesterday is no time")), "{failed:?}");
 }

@@ -147,7 +147,7 @@ impl audit::Promises<Shop> for Promises {
     }
 }
 
-static LOGGED: [Logged; 1] = [Logged {
+pub(super) static LOGGED: [Logged; 1] = [Logged {
     subscription: "sales_per_day",
     table: Table { name: "sales_per_day", keys: 1, columns: &["day", "orders", "revenue", "cancelled"] },
 }];
