@@ -25,6 +25,9 @@ const LEFT_TO_NEWER: Duration = Duration::from_secs(30);
 const BUSY: usize = 100;
 const SLOWER: u32 = 5;
 
+/// How long a drain waits for a page, and for the subscription to be left.
+const LEFT_WITHIN: Duration = Duration::from_millis(500);
+
 /// The events of a first page: nobody knows yet what they weigh.
 const FIRST_PAGE: u32 = 64;
 
@@ -99,14 +102,18 @@ impl<D: Domain> Reader<D> {
             }
             self.engine.metrics.subscription_taken(name);
             tracing::info!(subscription = name, position = seen.position, "this daemon reads the subscription");
-            not_before = self.read(token, &seen).await;
+            // A page that nobody waits for any more may still be committed, with its checkpoint.
+            not_before = tokio::select! {
+                until = self.read(token, &seen) => until,
+                () = self.is_drained() => return,
+            };
             self.engine.metrics.subscription_owned(name, false);
             seat.forget();
         }
     }
 
     /// Reads on from `seen` for as long as the subscription is ours. Returns until when it is to be left alone.
-    async fn read(&mut self, token: Uuid, seen: &Checkpoint) -> Option<Instant> {
+    async fn read(&self, token: Uuid, seen: &Checkpoint) -> Option<Instant> {
         let name = self.projection.name();
         self.engine.metrics.subscription_owned(name, true);
         let mut turn =
@@ -273,9 +280,16 @@ impl<D: Domain> Reader<D> {
             }
         };
         // Whoever waits finds out by its silence if this does not arrive.
-        if let Err(error) = self.engine.store.leave_checkpoint(name, turn.token, why).await {
-            tracing::warn!(subscription = name, %error, "the subscription could not be left");
+        let left = self.engine.store.leave_checkpoint(name, turn.token, why);
+        if !matches!(tokio::time::timeout(LEFT_WITHIN, left).await, Ok(Ok(()))) {
+            tracing::warn!(subscription = name, "the subscription could not be left: others wait for its lease");
         }
+    }
+
+    /// Waits for the drain, and then for as long as it may wait for a page and for the subscription to be left.
+    async fn is_drained(&self) {
+        self.lifecycle.reached(Phase::Draining).await;
+        tokio::time::sleep(LEFT_WITHIN * 2).await;
     }
 
     async fn sleep(&self, time: Duration) {

@@ -14,7 +14,7 @@ use crate::daemon::{self, unread_events};
 use crate::domain::Domain;
 use crate::exit::Exit;
 use crate::fleet::Tenancy;
-use crate::store::{Migration, SchemaState, Sequence};
+use crate::store::{Checkpoint, CheckpointState, Migration, SchemaState, Sequence, Store};
 use crate::stream::{Broker, BrokerError, Lack};
 
 /// Looks at everything and prints what it finds.
@@ -78,6 +78,7 @@ async fn database<D: Domain>(config: &Config, migrations: &'static [Migration]) 
                     Ok(end) => findings.add("sequence", Verdict::Ok, format!("the log ends at {end}")),
                     Err(error) => findings.error("sequence", error),
                 }
+                subscriptions(&store, &mut findings).await;
             }
             Err(error) => findings.error("schema", error),
         },
@@ -94,6 +95,31 @@ async fn database<D: Domain>(config: &Config, migrations: &'static [Migration]) 
         Err(error) => findings.error("schema", error),
     }
     findings
+}
+
+/// Says how far each reader of the log is, and why one does not go on.
+async fn subscriptions(store: &Store, findings: &mut Findings) {
+    let checkpoints = match store.checkpoints().await {
+        Ok(checkpoints) => checkpoints,
+        Err(error) => return findings.error("subscriptions", error),
+    };
+    for Checkpoint { name, position, state, reason, token, head, .. } in checkpoints {
+        let behind = head.saturating_sub(position);
+        let why = reason.unwrap_or_default();
+        let (verdict, detail) = match state {
+            CheckpointState::Running if token.is_some() || behind == 0 => {
+                (Verdict::Ok, format!("at position {position}, {behind} events behind"))
+            }
+            CheckpointState::Running => {
+                (Verdict::Warning, format!("{behind} events behind, and nobody reads it {why}"))
+            }
+            CheckpointState::Paused => (Verdict::Warning, format!("paused {behind} events behind: {why}")),
+            CheckpointState::Stopped | CheckpointState::Dropped => {
+                (Verdict::Failed(Exit::NO), format!("{} {behind} events behind: {why}", state.as_str()))
+            }
+        };
+        findings.add(format!("subscription {name}"), verdict, detail);
+    }
 }
 
 async fn broker(config: &Config) -> Findings {

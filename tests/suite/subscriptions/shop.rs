@@ -130,6 +130,8 @@ async fn an_event_that_cannot_be_read_stops_the_read_model_alone_and_it_goes_on_
     assert!(reason.starts_with(&format!("position {broken}:")), "{reason}");
     let position: u64 = broken.parse().expect("a number");
     assert_eq!(stopped["position"], position - 1, "what came before is done");
+    let (code, output) = lockkeeper(&["check"], &world.environment()).await;
+    assert!(code == Some(1) && output.contains("subscription sales_per_day"), "{output}");
     assert_eq!(world.outcome("item.restock", &item, r#"{"quantity":1}"#).await, "applied", "jobs go on");
     change(format!("UPDATE events e JOIN kept k USING (position) SET e.payload = k.payload WHERE position = {broken}"))
         .await;

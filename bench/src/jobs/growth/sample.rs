@@ -57,7 +57,10 @@ impl Ground {
              CREATE TABLE {SAMPLE}.wanted (id VARBINARY(128) PRIMARY KEY) ENGINE = InnoDB; \
              CREATE TABLE {SAMPLE}.picked (p BIGINT UNSIGNED PRIMARY KEY, n BIGINT UNSIGNED NOT NULL) ENGINE = InnoDB"
         );
-        for table in ["events", "receipts", "event_sequence", "snapshots", "items", "orders", "order_items"] {
+        // The items of a sample have no sales, so what is read from the log stays empty.
+        let of_log = ["checkpoints", "sales_per_day"];
+        let tables = ["events", "receipts", "event_sequence", "snapshots", "items", "orders", "order_items"];
+        for table in tables.into_iter().chain(of_log) {
             sql += &format!("; CREATE TABLE {SAMPLE}.{table} LIKE {database}.{table}");
         }
         let wanted: Vec<String> = items.iter().map(|item| format!("('{item}')")).collect();
