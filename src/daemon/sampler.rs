@@ -108,7 +108,6 @@ impl<D: Domain> Sampler<D> {
         match self.engine.store.sequence().await {
             Ok(head) => {
                 self.engine.note_head(known, head);
-                metrics.head(Some(head));
             }
             Err(_) => {
                 metrics.collect_failed(Asked::Database);

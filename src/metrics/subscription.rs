@@ -54,12 +54,16 @@ impl Metrics {
         }
     }
 
-    /// How far a subscription is, how many events and seconds it is behind, and its state.
-    pub fn subscription(&self, name: &str, position: u64, (events, seconds): (u64, f64), states: &[&str], state: &str) {
+    /// How far a subscription is, and how many events and seconds it is behind.
+    pub fn subscription(&self, name: &str, position: u64, (events, seconds): (u64, f64)) {
         let labels = [("subscription", name)];
         self.set(&SUBSCRIPTION_POSITION, labels, position as f64);
         self.set(&SUBSCRIPTION_LAG_EVENTS, labels, events as f64);
         self.set(&SUBSCRIPTION_LAG, labels, seconds);
+    }
+
+    /// Which of all `states` it is in.
+    pub fn subscription_state(&self, name: &str, states: &[&str], state: &str) {
         for one in states {
             self.set(&SUBSCRIPTION_STATE, [("subscription", name), ("state", one)], flag(*one == state));
         }

@@ -44,7 +44,7 @@ impl<D: Domain> Subscriptions<D> {
     /// Reads until the daemon drains.
     pub async fn run(self) {
         let names: Vec<&'static str> = self.projections.iter().map(|projection| projection.name()).collect();
-        self.engine.metrics.start_subscriptions(&names, &CheckpointState::ALL.map(CheckpointState::as_str));
+        self.engine.metrics.start_subscriptions(&names, &states());
         let (sender, looks) = watch::channel(Vec::new());
         let mut readers = JoinSet::new();
         for projection in self.projections {
@@ -87,7 +87,13 @@ async fn look<D: Domain>(
         }
         missing = left;
         if let Ok(checkpoints) = engine.store.checkpoints().await {
-            checkpoints.iter().filter(|one| names.contains(&&*one.name)).for_each(|one| show(&engine, one));
+            for name in names.iter().filter(|name| !missing.contains(name)) {
+                match checkpoints.iter().find(|checkpoint| checkpoint.name == *name) {
+                    Some(checkpoint) => show(&engine, checkpoint),
+                    // Nobody is missed who would read it.
+                    None => engine.metrics.subscription_state(name, &states(), CheckpointState::Dropped.as_str()),
+                }
+            }
             sender.send_replace(checkpoints);
         }
         tokio::time::sleep(pause).await;
@@ -95,7 +101,11 @@ async fn look<D: Domain>(
 }
 
 fn show<D: Domain>(engine: &Engine<D>, checkpoint: &Checkpoint) {
-    let states = CheckpointState::ALL.map(CheckpointState::as_str);
     let lag = (checkpoint.lag(), checkpoint.age_seconds.unwrap_or(0.0));
-    engine.metrics.subscription(&checkpoint.name, checkpoint.position, lag, &states, checkpoint.state.as_str());
+    engine.metrics.subscription(&checkpoint.name, checkpoint.position, lag);
+    engine.metrics.subscription_state(&checkpoint.name, &states(), checkpoint.state.as_str());
+}
+
+fn states() -> [&'static str; 4] {
+    CheckpointState::ALL.map(CheckpointState::as_str)
 }

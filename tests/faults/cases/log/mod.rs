@@ -105,6 +105,10 @@ pub async fn robbed(site: &mut Site) {
         Some(())
     })
     .await;
+    let shown = r#"lockkeeper_subscription_state{subscription="sales_per_day",state="dropped"}"#;
+    for daemon in &site.daemons {
+        eventually("it is shown as dropped", async || (daemon.metric(shown).await == Some(1.0)).then_some(())).await;
+    }
     let dropped = sales::compare(&mut site.world.sql().await).await;
     site.progress().await;
     assert_eq!(sales::compare(&mut site.world.sql().await).await, dropped, "it is dropped for good");
