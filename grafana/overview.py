@@ -366,6 +366,14 @@ READ_MODELS = [
     graph("Statements per batch", "bytes", "Size of a batch's statements for each read model. It is part of the packet that "
           "max_allowed_packet bounds.",
           [(mean("lockkeeper_projection_statement_bytes", by=("projection",)), "{{projection}}")], w=12, h=6),
+    panel("state-timeline", "Builds that are written", "bool_yes_no", "Two of one read model cost each of its rows twice: "
+          "`lockkeeper projections retire` lets one go. No: it was retired.",
+          [(most("lockkeeper_projection_written", by=("projection",)), "{{projection}}")], w=12, h=6),
+    graph("Generation", "short", "Number of what every transaction writes. A step: a build is written from then on, or no more.",
+          [(most("lockkeeper_projection_generation"), "generation")], w=6, h=6),
+    panel("state-timeline", "Never filled", "bool_yes_no", "Read models of this program without any rows. Yes: "
+          "`lockkeeper projections rebuild`.",
+          [(most("lockkeeper_projection_missing", by=("projection",)), "{{projection}}")], w=6, h=6),
 ]
 
 SUBSCRIPTIONS = [

@@ -10,7 +10,7 @@
 //! | pure | [`domain`] [`job`] [`plan`] [`config`] [`fleet`] [`metrics`] [`lifecycle`] [`exit`] | no I/O |
 //! | adapters | [`store`] [`projection`] [`stream`] [`lock`] [`spans`] | one server each |
 //! | story | [`batch`] [`page`] | one batch: lock, load, decide, commit; one page of the log: read, write, commit |
-//! | loops | [`worker`] [`retention`] [`subscription`] [`audit`] | intake, dispatch, settle; what is old goes; readers of the log; what the tables promise |
+//! | loops | [`worker`] [`retention`] [`subscription`] [`rebuild`] [`audit`] | intake, dispatch, settle; what is old goes; readers of the log; read models filled anew; what the tables promise |
 //! | wiring | [`daemon`] [`http`] [`connect`] [`signals`] [`reload`] [`telemetry`] [`view`] [`cli`] | |
 //!
 //! # A job's journey
@@ -42,11 +42,13 @@
 //! 6. [`domain`] imports no I/O, no clock, no randomness.
 //! 7. A checkpoint and the rows of its page commit together; a page of whoever has lost the subscription leaves nothing.
 //! 8. A checkpoint passes no event that was not written, or passed by because of its type.
+//! 9. What the name of a read model shows equals the fold of the events, up to the log's end or its checkpoint: also while it is filled
+//!    anew, shown and shown back.
 //!
 //! Each has a test that notices: 1 `load` and `recovery` (kills, also between COMMIT and acknowledge), 2 `engine` (a second
 //! writer in between, a log that lost its end) and `load` (a frozen holder), 3 and 4 the audit in [`audit`] after every
 //! load, 5 `order` (jobs held against a serial run), the search in `tests/model`, the fleets of `tests/simulation` and the property of
-//! [`plan`], 6 `layers`, 7 and 8 `subscriptions`; the others in `tests/suite`.
+//! [`plan`], 6 `layers`, 7 and 8 `subscriptions`, 9 `projections`; the others in `tests/suite`.
 //!
 //! # Words
 //!
@@ -61,7 +63,7 @@
 //! | prepared batch | one that is decided and not committed: others may build on it |
 //! | append condition | what a transaction requires of the log, and is refused without |
 //! | anchor | an event that is known to be in the log, and with it all before |
-//! | generation | of the cache: what all states in it rest on |
+//! | generation | of the cache: what all states in it rest on; of read models: what every transaction writes |
 //! | put back | returned to the plan, to be in a later batch |
 //! | prefetch | entries in hand: read and not acknowledged, bounded by number and bytes |
 //! | owner | the daemon that runs a stream's jobs; the others stand by |
@@ -72,10 +74,11 @@
 //! | subscription | a reader of the log with a checkpoint |
 //! | checkpoint | the position up to which a subscription has done all events |
 //! | page | the piece of the log that a subscription does at once |
+//! | build | one filling of a read model, with tables and a number of its own |
 //!
 //! # A domain of your own
 //!
-//! Implement [`domain::Domain`] and [`projection::Projection`], and call [`daemon::run`] with them, or `cli::main`, which has
+//! Implement [`domain::Domain`] and [`projection::StateProjection`], and call [`daemon::run`] with them, or `cli::main`, which has
 //! every command of an operator. The library knows no domain; the shop of this repository is a program beside it, `src/bin/lockkeeper`,
 //! which sees what any other program sees.
 
@@ -149,6 +152,10 @@ pub mod page;
 mod plan;
 #[cfg(feature = "testing")]
 pub mod plan;
+#[cfg(not(feature = "testing"))]
+mod rebuild;
+#[cfg(feature = "testing")]
+pub mod rebuild;
 #[cfg(not(feature = "testing"))]
 mod reload;
 #[cfg(feature = "testing")]

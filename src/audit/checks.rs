@@ -9,10 +9,11 @@ use super::read_models::ReadModels;
 use super::report::Audit;
 use super::serial::Serial;
 use super::snapshots::Snapshots;
-use super::table::{Row, Table};
+use super::table::Row;
 use crate::domain::Domain;
 use crate::job::JobId;
 use crate::projection::Happened;
+use crate::projection::Table;
 use crate::store::{RecordedEvent, StoredReceipt, StoredSnapshot};
 
 /// All checks, as far as the data has been seen. Receipts and snapshots come first, then events in the order of their

@@ -23,12 +23,14 @@ pub use checks::Checks;
 pub use promises::{LogOnly, Logged, Promises};
 pub use report::{Audit, Line, Problems};
 pub use serial::Serial;
-pub use table::{Row, Table};
+pub use table::Row;
 
 pub use crate::job::JobId;
 pub use crate::store::{Store, StoreError};
 
 use crate::domain::Domain;
+use crate::projection::{Table, shown};
+use crate::store::Build;
 
 /// Rows per query.
 const PAGE: u32 = 2000;
@@ -46,7 +48,12 @@ pub async fn audit<D: Domain>(
     let (all_tables, logged) = (promises.tables(), promises.logged());
     // Before the rows: a read model that is behind its checkpoint is wrong, and one that has gone on is of another moment.
     let checkpoints = if logged.is_empty() { Vec::new() } else { store.checkpoints().await? };
-    let positions: Vec<_> = checkpoints.iter().map(|one| (one.name.as_str(), one.position)).collect();
+    let builds = if logged.is_empty() { Vec::new() } else { store.builds().await?.1 };
+    let position = |name: &'static str| {
+        let subscription = shown(name, &builds).map_or(name.to_owned(), Build::subscription);
+        Some((name, checkpoints.iter().find(|one| one.name == subscription)?.position))
+    };
+    let positions: Vec<_> = logged.iter().filter_map(|logged| position(logged.subscription)).collect();
     let mut checks = Checks::new(promises).with_serial(serial).up_to(&positions);
     let mut after = None;
     loop {
@@ -86,7 +93,7 @@ async fn rows(store: &Store, table: &'static Table, mut take: impl FnMut(Row) + 
     loop {
         let page = table.read(store, after.as_deref(), PAGE).await?;
         let Some(last) = page.last() else { return Ok(()) };
-        after = Some(table.key(last).to_vec());
+        after = Some(table.key_of(last).to_vec());
         page.into_iter().for_each(&mut take);
     }
 }

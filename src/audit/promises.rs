@@ -1,9 +1,9 @@
 //! What a domain adds to an audit: its read models, and promises of its own.
 
 use super::report::Line;
-use super::table::{Row, Table};
+use super::table::Row;
 use crate::domain::{AggregateId, Domain};
-use crate::projection::Happened;
+use crate::projection::{Happened, Table};
 
 /// A read model that is read from the log.
 #[derive(Debug)]

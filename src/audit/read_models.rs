@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use super::fold::Fold;
 use super::promises::Promises;
 use super::report::{Line, Problems};
-use super::table::{Row, Table};
+use super::table::Row;
 use crate::domain::Domain;
+use crate::projection::Table;
 
 /// The rows that each table should have and that have not been seen in it yet.
 #[derive(Debug)]
@@ -42,20 +43,20 @@ impl ReadModels {
     pub fn expect(&mut self, table: usize, row: Row) {
         self.counts[table] += 1;
         let table = self.tables[table];
-        self.expected.insert((table.name, table.key(&row).to_vec()), row);
+        self.expected.insert((table.name, table.key_of(&row).to_vec()), row);
     }
 
     /// A row that the table has.
     pub fn row(&mut self, table: &'static Table, row: Row) {
-        let key = table.key(&row).to_vec();
+        let key = table.key_of(&row).to_vec();
         let place = format!("{} {}", table.name, key.join(" "));
         let Some(expected) = self.expected.remove(&(table.name, key)) else {
             self.wrong.add(|| format!("{place} should not be there"));
             return;
         };
-        for ((column, is), should) in table.columns.iter().zip(&row).zip(&expected) {
+        for ((column, is), should) in table.all().zip(&row).zip(&expected) {
             if is != should {
-                self.wrong.add(|| format!("{place}: {column} is {is}, should be {should}"));
+                self.wrong.add(|| format!("{place}: {0} is {is}, should be {should}", column.name));
             }
         }
     }

@@ -1,26 +1,17 @@
 //! A read model's table, read row by row.
 
+use crate::projection::{Column, Table};
 use crate::store::sql::Sql;
 use crate::store::{Store, StoreError, column};
 
 /// A row as text, in the order of its table's columns.
 pub type Row = Vec<String>;
 
-/// A read model's table: the first `keys` columns are its primary key, which is of bytes.
-#[derive(Debug)]
-pub struct Table {
-    /// Its name.
-    pub name: &'static str,
-    /// How many columns its primary key has: one or two.
-    pub keys: usize,
-    /// All of its columns.
-    pub columns: &'static [&'static str],
-}
-
+/// How an audit sees a table, whose primary key has one or two columns.
 impl Table {
     /// The key of a row.
-    pub fn key<'r>(&self, row: &'r Row) -> &'r [String] {
-        &row[..self.keys.min(row.len())]
+    pub(super) fn key_of<'r>(&self, row: &'r Row) -> &'r [String] {
+        &row[..self.key.len().min(row.len())]
     }
 
     /// Reads up to `limit` rows after the one with the key `after`, in the order of the keys.
@@ -31,37 +22,37 @@ impl Table {
         limit: u32,
     ) -> Result<Vec<Row>, StoreError> {
         let mut sql = Sql::new();
-        sql.raw("SELECT ").list(self.columns.iter().enumerate(), |sql, (index, name)| {
-            if index < self.keys {
-                sql.raw(name);
+        sql.raw("SELECT ").list(self.all(), |sql, column| {
+            if column.is_id() {
+                sql.raw(column.name);
             } else {
-                sql.raw("CAST(").raw(name).raw(" AS CHAR)");
+                sql.raw("CAST(").raw(column.name).raw(" AS CHAR)");
             }
         });
         sql.raw(" FROM ").raw(self.name);
         match after {
             Some([first]) => {
-                sql.raw(" WHERE ").raw(self.columns[0]).raw(" > ").bytes(first.as_bytes());
+                sql.raw(" WHERE ").raw(self.key[0].name).raw(" > ").bytes(first.as_bytes());
             }
             Some([first, second]) => {
-                let [one, two] = [self.columns[0], self.columns[1]];
+                let [one, two] = [self.key[0].name, self.key[1].name];
                 sql.raw(" WHERE ").raw(one).raw(" > ").bytes(first.as_bytes());
                 sql.raw(" OR (").raw(one).raw(" = ").bytes(first.as_bytes());
                 sql.raw(" AND ").raw(two).raw(" > ").bytes(second.as_bytes()).raw(")");
             }
             Some(_) | None => {}
         }
-        sql.raw(" ORDER BY ").list(&self.columns[..self.keys], |sql, name| {
-            sql.raw(name);
+        sql.raw(" ORDER BY ").list(self.key, |sql, column| {
+            sql.raw(column.name);
         });
         sql.raw(" LIMIT ").number(limit);
         let rows = store.rows(sql.into_string(), false).await?;
         let text = |row, index| {
-            if index < self.keys {
+            if self.all().nth(index).is_some_and(Column::is_id) {
                 return column::<Vec<u8>>(row, index).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
             }
             column::<String>(row, index)
         };
-        rows.iter().map(|row| (0..self.columns.len()).map(|index| text(row, index)).collect()).collect()
+        rows.iter().map(|row| (0..self.all().count()).map(|index| text(row, index)).collect()).collect()
     }
 }

@@ -8,11 +8,12 @@ use super::incidents::Incidents;
 use super::load::{Cache, CacheGeneration, ReadPolicy};
 use super::pipeline::{CommittedHead, LockTable, PositionPredictor};
 use super::progress::Progress;
+use super::written::WrittenBuilds;
 use crate::domain::Domain;
 use crate::lock::Redlock;
 use crate::metrics::Metrics;
-use crate::projection::Projection;
-use crate::store::Store;
+use crate::projection::{Projection, Written};
+use crate::store::{Build, Store};
 use crate::stream::Broker;
 
 /// What every batch works with.
@@ -29,6 +30,8 @@ pub struct Engine<D: Domain> {
     pub lock_table: LockTable,
     /// Read models, updated in the batch's transaction.
     pub projections: Vec<Box<dyn Projection<D>>>,
+    /// Which builds of them.
+    pub written: WrittenBuilds,
     /// States of recently used aggregates.
     pub cache: Cache<D>,
     /// The broker's time.
@@ -75,6 +78,7 @@ impl<D: Domain> Engine<D> {
     /// An engine that has seen nothing yet. Its clock has to be set to the broker's.
     pub fn new(parts: Parts<D>) -> Self {
         let Parts { store, broker, locks, projections, metrics, max_packet, cache_bytes, hold_after_dead } = parts;
+        let written = WrittenBuilds::new(Written::plain(&projections));
         Self {
             store,
             broker,
@@ -82,6 +86,7 @@ impl<D: Domain> Engine<D> {
             locks,
             lock_table: LockTable::default(),
             projections,
+            written,
             cache: Cache::new(cache_bytes),
             clock: BrokerClock::default(),
             metrics,
@@ -93,6 +98,17 @@ impl<D: Domain> Engine<D> {
             predictor: PositionPredictor::default(),
             hold_after_dead,
         }
+    }
+
+    /// Asks the database which builds are to be written, and writes these from now on. The error says why it cannot: then nothing can be
+    /// committed.
+    pub async fn look_at_builds(&self) -> Result<Vec<Build>, String> {
+        let (generation, builds) = self.store.builds().await.map_err(|error| error.to_string())?;
+        let written =
+            Written::of(&self.projections, generation, &builds).map_err(|unwritable| unwritable.to_string())?;
+        self.metrics.generation(generation);
+        self.written.set(written);
+        Ok(builds)
     }
 
     /// Takes note of the database's newest position, which was asked for when `known` was. States that rest on commits which

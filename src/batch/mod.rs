@@ -15,6 +15,7 @@ mod outcome;
 mod pipeline;
 mod progress;
 mod retry;
+mod written;
 
 use std::sync::Arc;
 use std::time::Duration;

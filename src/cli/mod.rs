@@ -10,6 +10,7 @@ mod load;
 mod log;
 mod operator;
 pub mod output;
+mod projections;
 mod prune;
 mod scheduled;
 mod schema;
@@ -87,6 +88,9 @@ enum Command<O: Subcommand> {
     /// List, pause or resume readers of the log
     #[command(subcommand)]
     Subscriptions(subscriptions::SubscriptionsCommand),
+    /// List, rebuild, compare, show or let go builds of read models
+    #[command(subcommand)]
+    Projections(projections::ProjectionsCommand),
     /// Delete old receipts, dead letters and reply streams
     Prune(prune::Prune),
     /// Watch a fleet: jobs, backlog, locks, dead letters, and what to do about what is wrong
@@ -218,6 +222,7 @@ async fn run<D: Domain, O: Own>(program: &Program<D>, cli: Cli<O>, matches: &Arg
         Command::Scheduled(command) => scheduled::run(&load()?, command).await,
         Command::Streams(command) => streams::run(&load()?, command).await,
         Command::Subscriptions(command) => subscriptions::run(&load()?, command).await,
+        Command::Projections(command) => projections::run(&load()?, (program.read_models)(), command).await,
         Command::Prune(bounds) => prune::prune(&load()?, &bounds).await,
         Command::Top(top) => top::top(top, || load::listen(cli.config.as_deref(), matches)).await,
         Command::Audit(arguments) => audit::audit(&load()?, (program.promises)(), arguments).await,

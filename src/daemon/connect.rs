@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::open::{StartError, accept, broker, compare_events, inspect, locks, prepare, store};
+use super::open::{StartError, accept, adopt_read_models, broker, compare_events, inspect, locks, prepare, store};
 use super::watchdog;
 use crate::batch::{DECIDED_IN_VAIN, Engine, Parts, PutBackReason};
 use crate::config::Config;
@@ -16,7 +16,8 @@ use crate::http;
 use crate::lifecycle::Lifecycle;
 use crate::lock;
 use crate::metrics::{Known, Metrics};
-use crate::projection::{LogProjection, Projection};
+use crate::projection::{LogProjection, Projection, read_from_log};
+use crate::rebuild::Models;
 use crate::spans::Spans;
 use crate::store::{Conflict, Migration, Outage, Repeat};
 use crate::stream::Skills;
@@ -42,7 +43,7 @@ impl<D: Domain> Default for ReadModels<D> {
 /// A daemon whose parts are connected.
 pub(super) struct Daemon<D: Domain> {
     pub engine: Arc<Engine<D>>,
-    pub log_projections: Vec<Box<dyn LogProjection<D>>>,
+    pub log_projections: Vec<Arc<dyn LogProjection<D>>>,
     pub prefetch: Prefetch,
     pub seats: Seats,
     pub lifecycle: Lifecycle,
@@ -77,6 +78,7 @@ pub(super) async fn connect_all<D: Domain>(
     metrics.configured(true, unix_seconds());
     let store = store(config).await?.with_migrations(migrations).observed(metrics.clone()).only_to_write();
     prepare(&store, config).await?;
+    adopt_read_models(&store, config, Models { inline: &projections, log: &log_projections }).await?;
     compare_events::<D>(&store, config).await?;
     let broker = broker(config).await?;
     accept(&broker, config).await?;
@@ -92,6 +94,9 @@ pub(super) async fn connect_all<D: Domain>(
     let (cache_bytes, hold_after_dead) = (config.batch.cache_bytes as usize, config.stream.hold_after_dead);
     let parts = Parts { store, broker, locks, projections, metrics, max_packet, cache_bytes, hold_after_dead };
     let engine = Arc::new(Engine::new(parts));
+    let log_projections: Vec<Arc<dyn LogProjection<D>>> = log_projections.into_iter().map(Arc::from).collect();
+    let builds = engine.look_at_builds().await.map_err(StartError::Refused)?;
+    read_from_log(&log_projections, &builds).map_err(|unwritable| StartError::Refused(unwritable.to_string()))?;
     engine.clock.set(engine.broker.time_ms().await?);
     watchdog::watch(&engine, config.batch.decide_timeout).map_err(no_thread)?;
     let prefetch = Prefetch::new(config.stream.prefetch, config.stream.prefetch_bytes as usize);

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::batch::{Engine, Step};
-use crate::daemon::unread_events;
+use crate::daemon::open::unread_events;
+use crate::daemon::vouch;
 use crate::domain::Domain;
 use crate::fleet::Fitness;
 use crate::metrics::Stalled;
+use crate::projection::LogProjection;
 use crate::store::{Outage, SchemaState, StoreError};
 use crate::worker::{IntakeStatus, Prefetch};
 
@@ -93,6 +95,8 @@ pub(super) struct Watch<D: Domain> {
     pub health: Health,
     /// Told of every probe.
     pub fitness: watch::Sender<Fitness>,
+    /// What is read from the log.
+    pub log_projections: Vec<Arc<dyn LogProjection<D>>>,
     /// How long a decision may take.
     pub decide_timeout: Duration,
     /// Whether it does not matter that a newer program may have written what this one does not read.
@@ -203,6 +207,9 @@ impl<D: Domain> Watch<D> {
                 if let Some(unread) = unread {
                     return Err(unread);
                 }
+                // A build that this program cannot write keeps it from committing anything.
+                let builds = self.engine.look_at_builds().await?;
+                vouch::vouch(&self.engine, &self.log_projections, &builds).await.map_err(told)?;
                 *schema_seen = Some(asked);
                 Ok(())
             }

@@ -5,6 +5,7 @@ mod health;
 mod open;
 mod sampler;
 mod shutdown;
+mod vouch;
 mod watchdog;
 
 use std::sync::Arc;
@@ -113,6 +114,7 @@ impl<D: Domain> Daemon<D> {
             reading: reading.clone(),
             health,
             fitness,
+            log_projections: log_projections.clone(),
             decide_timeout: config.batch.decide_timeout,
             despite_schemas: config.despite_schemas,
         };

@@ -7,6 +7,7 @@ use crate::connect::{self, ClientError};
 use crate::domain::{Domain, upcast};
 use crate::lock::{self, ExtendError, Redlock, Report, SetupError};
 use crate::metrics::{Extension, Metrics};
+use crate::rebuild::{self, Adopted, Models, Problem};
 use crate::store::{MigrateError, Outage, SchemaState, Store, StoreError};
 use crate::stream::{self, Broker, BrokerError, Finding, Lack, Unfit};
 
@@ -43,6 +44,15 @@ impl From<MigrateError> for StartError {
             }
             MigrateError::Stopped { .. } => Self::Unavailable(error.to_string()),
             error => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+impl From<Problem> for StartError {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::Store(error) => error.into(),
+            problem => Self::Refused(problem.to_string()),
         }
     }
 }
@@ -143,6 +153,35 @@ pub(super) async fn prepare(store: &Store, config: &Config) -> Result<(), StartE
     }
     store.check_grants(config.retention.receipts.is_some()).await?;
     store.sequence_and_log().await?.check()?;
+    Ok(())
+}
+
+/// Gives read models that are new to the database their first build, when `config` says so.
+pub(super) async fn adopt_read_models<D: Domain>(
+    store: &Store,
+    config: &Config,
+    models: Models<'_, D>,
+) -> Result<(), StartError> {
+    if !config.database.migrate {
+        let missing = rebuild::missing(store, models).await?;
+        let names: Vec<_> = missing.iter().map(|code| code.name()).collect();
+        // One that has to be filled first is no reason not to start.
+        if !names.is_empty() && store.sequence().await? == 0 {
+            let text = "have no tables yet and database.migrate is false: run `lockkeeper migrate` first";
+            return Err(StartError::Refused(format!("the read models {} {text}", names.join(", "))));
+        }
+        return Ok(());
+    }
+    for adopted in rebuild::adopt(store, models).await? {
+        match adopted {
+            Adopted::Table(name) => tracing::info!(projection = name, "its table is its first build now"),
+            Adopted::New(name) => tracing::info!(projection = name, "it has an empty table"),
+            Adopted::Missing(name) => tracing::warn!(
+                projection = name,
+                "the log has events, and there are no rows of them: `lockkeeper projections rebuild {name}` fills it"
+            ),
+        }
+    }
     Ok(())
 }
 

@@ -255,6 +255,14 @@ families! {
     LOG_GAPS = Counter, Count, "lockkeeper_log_gaps_total", [],
         "Times the log had no event at a position and had some behind it: must stay 0.";
 
+    // Builds of read models
+    PROJECTION_GENERATION = Gauge, Count, "lockkeeper_projection_generation", [],
+        "Number of what every transaction writes: it grows when a build of a read model is written from then on, or no more.";
+    PROJECTION_WRITTEN = Gauge, Flag, "lockkeeper_projection_written", ["projection"],
+        "1 for a build of a read model that is written, else 0.";
+    PROJECTION_MISSING = Gauge, Flag, "lockkeeper_projection_missing", ["projection"],
+        "1 for a read model of this program that was never filled, else 0.";
+
     // Retention
     RETENTION_DELETED = Counter, Count, "lockkeeper_retention_deleted_total", ["what"],
         "Receipts, dead letters and reply streams that were old and are gone.";

@@ -35,23 +35,32 @@ impl PageOutcome {
 }
 
 impl Metrics {
-    /// Creates the series of these subscriptions, each of which may be in one of `states`.
-    pub fn start_subscriptions(&self, names: &[&'static str], states: &[&'static str]) {
-        for name in names {
-            let labels = [("subscription", *name)];
-            self.add(&SUBSCRIPTION_EVENTS, labels, 0);
-            self.add(&SUBSCRIPTION_TAKES, labels, 0);
-            for outcome in PageOutcome::ALL {
-                self.add(&SUBSCRIPTION_PAGES, [("subscription", name), ("outcome", outcome.as_str())], 0);
-            }
-            states
-                .iter()
-                .for_each(|state| self.set(&SUBSCRIPTION_STATE, [("subscription", name), ("state", state)], 0.0));
-            self.subscription_owned(name, false);
+    /// Creates the series of a subscription, which may be in one of `states`.
+    pub fn start_subscription(&self, name: &str, states: &[&'static str]) {
+        let labels = [("subscription", name)];
+        self.add(&SUBSCRIPTION_EVENTS, labels, 0);
+        self.add(&SUBSCRIPTION_TAKES, labels, 0);
+        for outcome in PageOutcome::ALL {
+            self.add(&SUBSCRIPTION_PAGES, [("subscription", name), ("outcome", outcome.as_str())], 0);
         }
-        if !names.is_empty() {
-            self.add(&LOG_GAPS, [], 0);
-        }
+        states.iter().for_each(|state| self.set(&SUBSCRIPTION_STATE, [("subscription", name), ("state", state)], 0.0));
+        self.subscription_owned(name, false);
+        self.add(&LOG_GAPS, [], 0);
+    }
+
+    /// The number of what every transaction writes.
+    pub fn generation(&self, generation: u32) {
+        self.set(&PROJECTION_GENERATION, [], f64::from(generation));
+    }
+
+    /// Whether a read model's build is written.
+    pub fn projection_written(&self, build: &str, is_written: bool) {
+        self.set(&PROJECTION_WRITTEN, [("projection", build)], flag(is_written));
+    }
+
+    /// Whether a read model that this program has is without any build.
+    pub fn projection_missing(&self, name: &str, is_missing: bool) {
+        self.set(&PROJECTION_MISSING, [("projection", name)], flag(is_missing));
     }
 
     /// How far a subscription is, and how many events and seconds it is behind.

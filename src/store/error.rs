@@ -39,11 +39,13 @@ pub enum Conflict {
     Head,
     /// A receipt of the same job.
     Receipt,
+    /// Other builds of read models are to be written than were.
+    Generation,
 }
 
 impl Conflict {
     /// Every kind, for metrics that start at zero.
-    pub const ALL: [Self; 3] = [Self::Version, Self::Head, Self::Receipt];
+    pub const ALL: [Self; 4] = [Self::Version, Self::Head, Self::Receipt, Self::Generation];
 
     /// The kind as a label.
     pub fn as_str(self) -> &'static str {
@@ -51,6 +53,7 @@ impl Conflict {
             Self::Version => "version",
             Self::Head => "head",
             Self::Receipt => "receipt",
+            Self::Generation => "generation",
         }
     }
 }
@@ -186,6 +189,7 @@ impl StoreError {
             Part::Receipts if number == 1062 => Self::Conflict(Conflict::Receipt),
             // These columns are never NULL but to say so. All else that is wrong here is wrong with the row itself.
             Part::Sequence if number == 1048 && text.contains("'position'") => Self::Repeat(Repeat::Position),
+            Part::Sequence if number == 1048 && text.contains("'generation'") => Self::Conflict(Conflict::Generation),
             Part::Sequence if number == 1048 => Self::Conflict(Conflict::Head),
             Part::Sequence if matches!(number, 1231 | 1232 | 1690) => Self::Unavailable(Outage::Sequence, text),
             Part::Checkpoint if matches!(number, 1048 | 1231 | 1232) => Self::Fenced(text),

@@ -7,6 +7,7 @@
 //! asked first.
 
 mod audit;
+mod builds;
 mod commit;
 mod connection;
 mod error;
@@ -22,11 +23,12 @@ mod session;
 pub mod sql;
 
 pub use audit::StoredSnapshot;
+pub use builds::{Build, BuildState, Compared, Difference, Mode, Named, NewBuild, TakeOver, subscription_of};
 pub use commit::{Anchor, AppendCondition, Committed, EventToAppend, Expected, Packet, Receipt, Snapshot, Transaction};
 pub use connection::Connection;
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use history::StoredEvent;
-pub use log::{Checkpoint, CheckpointState, EventPlace, Leave, LogPage, RecordedEvent};
+pub use log::{Checkpoint, CheckpointState, EventPlace, Leave, LogPage, Only, RecordedEvent};
 pub use pool::{Server, Store};
 pub use read::{BatchRead, StoredReceipt};
 pub use retention::ReceiptPage;

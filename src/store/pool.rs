@@ -14,6 +14,9 @@ use super::schema::Migration;
 use super::session;
 use crate::metrics::Metrics;
 
+/// How long a packet of [`Store::patient`] may take.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The event store. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -74,10 +77,9 @@ impl Store {
         Self { metrics: Some(metrics), ..self }
     }
 
-    /// The same store, read as it is at this moment, whoever writes to it meanwhile: all that is read goes through one session, in
-    /// one transaction.
-    pub async fn at_one_moment(&self) -> Result<Self, StoreError> {
-        let options = (*self.pool.connect_options()).clone();
+    /// The same store through one session of its own, whose settings, transactions and temporary tables last from one packet to the next. When
+    /// it is lost, another takes its place, without them.
+    pub(super) fn one_session(&self) -> Self {
         let pool = MySqlPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(self.limit)
@@ -85,8 +87,19 @@ impl Store {
             .max_lifetime(None)
             .after_connect(|connection, _| Box::pin(session::begin(connection)))
             .test_before_acquire(false)
-            .connect_lazy_with(options);
-        let store = Self { pool, only_to_write: false, ..self.clone() };
+            .connect_lazy_with((*self.pool.connect_options()).clone());
+        Self { pool, only_to_write: false, ..self.clone() }
+    }
+
+    /// The same store, whose packets may take as long as they like: for what goes over whole tables.
+    pub fn patient(&self) -> Self {
+        Self { limit: PATIENCE, ..self.clone() }
+    }
+
+    /// The same store, read as it is at this moment, whoever writes to it meanwhile: all that is read goes through one session, in
+    /// one transaction.
+    pub async fn at_one_moment(&self) -> Result<Self, StoreError> {
+        let store = self.one_session();
         let begin = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET @lockkeeper_moment = 1; \
                      START TRANSACTION WITH CONSISTENT SNAPSHOT";
         store.rows(begin, false).await?;

@@ -11,7 +11,40 @@ pub const JSON_ID: &str = "VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bi
 
 /// SQL text with literals, for statements that are executed together.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Sql(String);
+pub struct Sql {
+    text: String,
+    tables: Tables,
+}
+
+/// Which tables the names of a read model's tables stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tables {
+    /// Those of these very names.
+    #[default]
+    Plain,
+    /// Those of one build.
+    Build(u16),
+    /// Those that a build is compared with.
+    Check,
+}
+
+impl Tables {
+    /// The table's name in these.
+    pub fn name(self, table: &str) -> String {
+        let mut name = table.to_owned();
+        self.end(&mut name);
+        name
+    }
+
+    fn end(self, name: &mut String) {
+        match self {
+            Self::Plain => {}
+            // Writing to a string does not fail.
+            Self::Build(build) => drop(write!(name, "_{build}")),
+            Self::Check => name.push_str("_check"),
+        }
+    }
+}
 
 impl Sql {
     /// Nothing yet.
@@ -19,27 +52,40 @@ impl Sql {
         Self::default()
     }
 
+    /// Names of tables are those of `tables` from now on.
+    pub(crate) fn of(&mut self, tables: Tables) -> &mut Self {
+        self.tables = tables;
+        self
+    }
+
+    /// Appends the name of a read model's table: that of the build which is written.
+    pub fn table(&mut self, name: &'static str) -> &mut Self {
+        self.text.push_str(name);
+        self.tables.end(&mut self.text);
+        self
+    }
+
     /// Appends trusted text: keywords, names, punctuation.
     pub fn raw(&mut self, text: &'static str) -> &mut Self {
-        self.0.push_str(text);
+        self.text.push_str(text);
         self
     }
 
     /// Appends an unsigned number.
     pub fn number(&mut self, value: impl Into<u64>) -> &mut Self {
-        let _ = write!(self.0, "{}", value.into());
+        let _ = write!(self.text, "{}", value.into());
         self
     }
 
     /// Appends a signed number.
     pub fn signed(&mut self, value: impl Into<i64>) -> &mut Self {
-        let _ = write!(self.0, "{}", value.into());
+        let _ = write!(self.text, "{}", value.into());
         self
     }
 
     /// Appends a decimal number exactly.
     pub fn decimal(&mut self, value: rust_decimal::Decimal) -> &mut Self {
-        let _ = write!(self.0, "{value}");
+        let _ = write!(self.text, "{value}");
         self
     }
 
@@ -51,9 +97,9 @@ impl Sql {
     /// Appends a text literal.
     pub fn text(&mut self, value: &str) -> &mut Self {
         if value.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'\'' && b != b'\\') {
-            self.0.push('\'');
-            self.0.push_str(value);
-            self.0.push('\'');
+            self.text.push('\'');
+            self.text.push_str(value);
+            self.text.push('\'');
             self
         } else {
             self.bytes(value.as_bytes())
@@ -71,13 +117,13 @@ impl Sql {
     /// Appends a literal of these bytes.
     pub fn bytes(&mut self, value: &[u8]) -> &mut Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        self.0.reserve(value.len() * 2 + 3);
-        self.0.push_str("x'");
+        self.text.reserve(value.len() * 2 + 3);
+        self.text.push_str("x'");
         for byte in value {
-            self.0.push(DIGITS[usize::from(byte >> 4)] as char);
-            self.0.push(DIGITS[usize::from(byte & 15)] as char);
+            self.text.push(DIGITS[usize::from(byte >> 4)] as char);
+            self.text.push(DIGITS[usize::from(byte & 15)] as char);
         }
-        self.0.push('\'');
+        self.text.push('\'');
         self
     }
 
@@ -91,7 +137,7 @@ impl Sql {
     pub fn list<T>(&mut self, items: impl IntoIterator<Item = T>, mut item: impl FnMut(&mut Self, T)) -> &mut Self {
         for (index, value) in items.into_iter().enumerate() {
             if index > 0 {
-                self.0.push(',');
+                self.text.push(',');
             }
             item(self, value);
         }
@@ -100,27 +146,27 @@ impl Sql {
 
     /// Appends all of `other`.
     pub fn append(&mut self, other: &Sql) -> &mut Self {
-        self.0.push_str(&other.0);
+        self.text.push_str(&other.text);
         self
     }
 
     /// Length in bytes, which is close to the packet's.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.text.len()
     }
 
     /// True when nothing was written.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.text.is_empty()
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// The text, taken out.
     pub fn into_string(self) -> String {
-        self.0
+        self.text
     }
 }

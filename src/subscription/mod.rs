@@ -15,8 +15,9 @@ use tokio::task::JoinSet;
 use crate::batch::Engine;
 use crate::domain::Domain;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::projection::LogProjection;
-use crate::store::{Checkpoint, CheckpointState};
+use crate::projection::{LogProjection, read_from_log};
+use crate::store::sql::Tables;
+use crate::store::{Checkpoint, CheckpointState, subscription_of};
 pub use reader::Settings;
 
 use reader::Reader;
@@ -29,7 +30,7 @@ pub struct Subscriptions<D: Domain> {
     /// What they read with.
     pub engine: Arc<Engine<D>>,
     /// What they keep.
-    pub projections: Vec<Box<dyn LogProjection<D>>>,
+    pub projections: Vec<Arc<dyn LogProjection<D>>>,
     /// Until when.
     pub lifecycle: Lifecycle,
     /// How.
@@ -40,63 +41,110 @@ pub struct Subscriptions<D: Domain> {
     pub is_owner: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
+/// What is known of subscriptions, by name.
+#[derive(Default)]
+struct Known {
+    /// Those that are read here when it is their turn.
+    readers: Vec<String>,
+    /// Those whose checkpoint is still to be made. One that somebody deletes is not made again: it would begin anew, beside the rows
+    /// that are there.
+    missing: Vec<String>,
+}
+
 impl<D: Domain> Subscriptions<D> {
     /// Reads until the daemon drains.
     pub async fn run(self) {
-        let names: Vec<&'static str> = self.projections.iter().map(|projection| projection.name()).collect();
-        self.engine.metrics.start_subscriptions(&names, &states());
-        let (sender, looks) = watch::channel(Vec::new());
         let mut readers = JoinSet::new();
-        for projection in self.projections {
-            let reader = Reader {
-                engine: self.engine.clone(),
-                projection,
-                lifecycle: self.lifecycle.clone(),
-                settings: self.settings,
-                holder: self.holder.clone(),
-                is_owner: self.is_owner.clone(),
-                looks: looks.clone(),
-            };
-            readers.spawn(reader.run());
-        }
-        let looking = look(self.engine.clone(), &names, &sender, LOOK.min(self.settings.lease / 3));
+        let lifecycle = self.lifecycle.clone();
+        let has_any = !self.projections.is_empty();
         tokio::select! {
-            () = self.lifecycle.reached(Phase::Draining) => {}
-            () = looking, if !names.is_empty() => {}
+            () = lifecycle.reached(Phase::Draining) => {}
+            () = self.look(&mut readers), if has_any => {}
         }
         while readers.join_next().await.is_some() {}
     }
-}
 
-/// Looks at all checkpoints again and again, and makes those that are missing. Never returns.
-async fn look<D: Domain>(
-    engine: Arc<Engine<D>>,
-    names: &[&'static str],
-    sender: &watch::Sender<Vec<Checkpoint>>,
-    pause: Duration,
-) {
-    // One that somebody deletes is not made again: it would begin anew, beside the rows that are there.
-    let mut missing: Vec<&'static str> = names.to_vec();
-    loop {
-        let mut left = Vec::new();
-        for name in missing {
-            if let Err(error) = engine.store.add_checkpoint(name, "log").await {
-                tracing::warn!(subscription = name, %error, "there is no checkpoint yet; trying again");
-                left.push(name);
-            }
+    /// Looks at all builds and checkpoints again and again, and starts whatever reads them. Never returns.
+    async fn look(&self, readers: &mut JoinSet<()>) {
+        let (sender, looks) = watch::channel(Vec::new());
+        let mut known = Known::default();
+        for (at, projection) in self.projections.iter().enumerate().filter(|(_, one)| one.tables().is_empty()) {
+            self.start(&mut known, readers, (at, projection.name().to_owned(), Tables::Plain), &looks);
         }
-        missing = left;
-        if let Ok(checkpoints) = engine.store.checkpoints().await {
-            for name in names.iter().filter(|name| !missing.contains(name)) {
-                match checkpoints.iter().find(|checkpoint| checkpoint.name == *name) {
-                    Some(checkpoint) => show(&engine, checkpoint),
-                    // Nobody is missed who would read it.
-                    None => engine.metrics.subscription_state(name, &states(), CheckpointState::Dropped.as_str()),
+        let pause = LOOK.min(self.settings.lease / 3);
+        loop {
+            for (at, build) in self.builds().await {
+                let name = subscription_of(self.projections[at].name(), build);
+                self.start(&mut known, readers, (at, name, Tables::Build(build)), &looks);
+            }
+            let mut left = Vec::new();
+            for name in std::mem::take(&mut known.missing) {
+                if let Err(error) = self.engine.store.add_checkpoint(&name, "log").await {
+                    tracing::warn!(subscription = name, %error, "there is no checkpoint yet; trying again");
+                    left.push(name);
                 }
             }
-            sender.send_replace(checkpoints);
+            known.missing = left;
+            if let Ok(checkpoints) = self.engine.store.checkpoints().await {
+                for name in known.readers.iter().filter(|name| !known.missing.contains(name)) {
+                    match checkpoints.iter().find(|checkpoint| checkpoint.name == *name) {
+                        Some(checkpoint) => show(&self.engine, checkpoint),
+                        // Nobody is missed who would read it.
+                        None => {
+                            let dropped = CheckpointState::Dropped.as_str();
+                            self.engine.metrics.subscription_state(name, &states(), dropped);
+                        }
+                    }
+                }
+                sender.send_replace(checkpoints);
+            }
+            tokio::time::sleep(pause).await;
         }
-        tokio::time::sleep(pause).await;
+    }
+
+    /// The builds that this program reads from the log.
+    async fn builds(&self) -> Vec<(usize, u16)> {
+        let Ok((_, builds)) = self.engine.store.builds().await else { return Vec::new() };
+        match read_from_log(&self.projections, &builds) {
+            Ok(read) => read,
+            Err(unwritable) => {
+                if self.engine.incidents.is_news("builds") {
+                    tracing::error!(%unwritable, "nothing is read from the log");
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// Starts reading what is not read yet.
+    fn start(
+        &self,
+        known: &mut Known,
+        readers: &mut JoinSet<()>,
+        (at, name, tables): (usize, String, Tables),
+        looks: &watch::Receiver<Vec<Checkpoint>>,
+    ) {
+        if known.readers.contains(&name) {
+            return;
+        }
+        self.engine.metrics.start_subscription(&name, &states());
+        let reader = Reader {
+            engine: self.engine.clone(),
+            projection: self.projections[at].clone(),
+            name: name.clone(),
+            tables,
+            lifecycle: self.lifecycle.clone(),
+            settings: self.settings,
+            holder: self.holder.clone(),
+            is_owner: self.is_owner.clone(),
+            looks: looks.clone(),
+        };
+        readers.spawn(reader.run());
+        // What is built later comes with its checkpoint.
+        if matches!(tables, Tables::Plain | Tables::Build(1)) {
+            known.missing.push(name.clone());
+        }
+        known.readers.push(name);
     }
 }
 
@@ -106,6 +154,6 @@ fn show<D: Domain>(engine: &Engine<D>, checkpoint: &Checkpoint) {
     engine.metrics.subscription_state(&checkpoint.name, &states(), checkpoint.state.as_str());
 }
 
-fn states() -> [&'static str; 4] {
+fn states() -> [&'static str; 5] {
     CheckpointState::ALL.map(CheckpointState::as_str)
 }

@@ -13,6 +13,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::PageOutcome;
 use crate::page::{self, Done, Failure, Place};
 use crate::projection::LogProjection;
+use crate::store::sql::Tables;
 use crate::store::{Checkpoint, Leave, StoreError};
 
 /// Pauses before an event that fails is tried again.
@@ -51,7 +52,9 @@ pub(super) type Looks = watch::Receiver<Vec<Checkpoint>>;
 
 pub(super) struct Reader<D: Domain> {
     pub engine: Arc<Engine<D>>,
-    pub projection: Box<dyn LogProjection<D>>,
+    pub projection: Arc<dyn LogProjection<D>>,
+    pub name: String,
+    pub tables: Tables,
     pub lifecycle: Lifecycle,
     pub settings: Settings,
     pub holder: String,
@@ -89,7 +92,7 @@ impl<D: Domain> Reader<D> {
                 changed = self.looks.changed() => if changed.is_err() { return },
                 () = self.lifecycle.reached(Phase::Draining) => return,
             }
-            let name = self.projection.name();
+            let name = &*self.name;
             let seen = self.looks.borrow_and_update().iter().find(|checkpoint| checkpoint.name == name).cloned();
             let Some(seen) = seen else { continue };
             let is_due = seat.looked(Instant::now(), &seen, self.settings.lease, (self.is_owner)());
@@ -114,7 +117,7 @@ impl<D: Domain> Reader<D> {
 
     /// Reads on from `seen` for as long as the subscription is ours. Returns until when it is to be left alone.
     async fn read(&self, token: Uuid, seen: &Checkpoint) -> Option<Instant> {
-        let name = self.projection.name();
+        let name = &*self.name;
         self.engine.metrics.subscription_owned(name, true);
         let mut turn =
             Turn { token, position: seen.position, limit: FIRST_PAGE, tries: 0, failures: 0, beaten: Instant::now() };
@@ -129,7 +132,7 @@ impl<D: Domain> Reader<D> {
                 return None;
             }
             let began = Instant::now();
-            let place = Place { name, token, position: turn.position };
+            let place = Place { name, token, position: turn.position, tables: self.tables };
             let page =
                 page::run(&self.engine.store, &*self.projection, place, (turn.limit, self.engine.max_packet)).await;
             let next = match page {
@@ -153,7 +156,7 @@ impl<D: Domain> Reader<D> {
 
     /// A page is committed: the next one follows at once if this one was full.
     async fn done(&self, turn: &mut Turn, began: Instant, done: Done) {
-        let name = self.projection.name();
+        let name = &*self.name;
         self.engine.metrics.page(name, PageOutcome::Ok, Some((done.events, began.elapsed())));
         let was_full = done.events >= turn.limit as usize;
         let weight = (done.bytes / done.events.max(1)).max(1);
@@ -169,7 +172,7 @@ impl<D: Domain> Reader<D> {
 
     /// There is nothing to read: waits for an event of this process, or for as long as one of another may go unseen.
     async fn idle(&self, turn: &mut Turn) -> Next {
-        let name = self.projection.name();
+        let name = &*self.name;
         if turn.beaten.elapsed() >= self.settings.lease / 4 {
             match self.engine.store.beat_checkpoint(name, turn.token).await {
                 Ok(true) => turn.beaten = Instant::now(),
@@ -185,7 +188,7 @@ impl<D: Domain> Reader<D> {
     }
 
     async fn failed(&self, turn: &mut Turn, failure: Failure) -> Next {
-        let (name, metrics) = (self.projection.name(), &self.engine.metrics);
+        let (name, metrics) = (&*self.name, &self.engine.metrics);
         let text = failure.to_string();
         match failure {
             Failure::Store(StoreError::Fenced(_)) => {
@@ -216,7 +219,7 @@ impl<D: Domain> Reader<D> {
     /// Something of a page is refused: smaller ones show what. An event that stands alone is tried again, and then it stops the
     /// subscription.
     async fn narrow(&self, turn: &mut Turn, position: Option<u64>, why: &str) -> Next {
-        self.engine.metrics.page(self.projection.name(), PageOutcome::Refused, None);
+        self.engine.metrics.page(&self.name, PageOutcome::Refused, None);
         if turn.limit > 1 {
             // What comes before an event that cannot be read is done first.
             let before = position.map_or(0, |position| position - turn.position - 1);
@@ -238,9 +241,9 @@ impl<D: Domain> Reader<D> {
     /// Nothing is wrong with the page: it is tried again, for ever.
     async fn refused(&self, turn: &mut Turn, error: &StoreError) -> Next {
         let outcome = if matches!(error, StoreError::Repeat(_)) { PageOutcome::Repeat } else { PageOutcome::Error };
-        self.engine.metrics.page(self.projection.name(), outcome, None);
+        self.engine.metrics.page(&self.name, outcome, None);
         if outcome == PageOutcome::Error && self.engine.incidents.is_news("subscription") {
-            tracing::warn!(subscription = self.projection.name(), %error, "the subscription cannot be read; trying again");
+            tracing::warn!(subscription = &self.name, %error, "the subscription cannot be read; trying again");
         }
         let pause = Duration::from_millis(50 << turn.failures.min(5));
         turn.failures += 1;
@@ -250,7 +253,7 @@ impl<D: Domain> Reader<D> {
 
     /// Nobody knows whether a page was committed: the checkpoint does.
     async fn look_up(&self, turn: &mut Turn) -> Next {
-        let name = self.projection.name();
+        let name = &*self.name;
         match self.engine.store.checkpoints().await {
             Ok(checkpoints) => match checkpoints.into_iter().find(|checkpoint| checkpoint.name == name) {
                 Some(now) if now.token == Some(turn.token) => {
@@ -264,7 +267,7 @@ impl<D: Domain> Reader<D> {
     }
 
     async fn leave(&self, turn: &Turn, why: Leave<'_>) {
-        let name = self.projection.name();
+        let name = &*self.name;
         let shortened: String;
         let why = match why {
             Leave::Free => Leave::Free,

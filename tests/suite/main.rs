@@ -8,4 +8,5 @@ mod house;
 mod jobs;
 mod locks;
 mod process;
+mod projections;
 mod subscriptions;

@@ -1,12 +1,12 @@
 //! Accounts: a transfer moves money between two of them, in one job, and none is overdrawn.
 
-use lockkeeper::audit::{Promises, Row, Table};
+use lockkeeper::audit::{Promises, Row};
 use lockkeeper::daemon::ReadModels;
 use lockkeeper::domain::fields::Id;
 use lockkeeper::domain::{
     AggregateId, Domain, EncodedEvent, Malformed, NewEvent, Rejection, States, Targets, Undecodable,
 };
-use lockkeeper::projection::{Change, Migration, Projection, Sql};
+use lockkeeper::projection::{Column, Rows, StateProjection, Table};
 use lockkeeper::{events, jobs, names};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -97,25 +97,30 @@ impl Domain for Accounts {
 /// The read model: what is in each account.
 pub struct Balances;
 
-impl Projection<Accounts> for Balances {
-    fn name(&self) -> &'static str {
-        "accounts"
+const ACCOUNTS: Table = Table {
+    name: "accounts",
+    key: &[Column::id("account_id")],
+    columns: &[Column::new("balance", "BIGINT UNSIGNED"), Column::new("version", "BIGINT UNSIGNED")],
+    indexes: &[],
+};
+
+impl StateProjection<Accounts> for Balances {
+    fn table(&self) -> &'static Table {
+        const { &ACCOUNTS }
     }
 
-    fn write(&self, changes: &[Change<'_, Accounts>], sql: &mut Sql) {
-        // A batch of rejections changes nothing.
-        let [_, ..] = changes else { return };
-        sql.raw("INSERT INTO accounts (account_id, balance, version) VALUES ").list(changes, |sql, change| {
-            let (id, balance) = (change.aggregate.id.as_bytes(), change.state.unsigned_abs());
-            sql.raw("(").bytes(id).raw(",").number(balance).raw(",").number(change.version).raw(")");
-        });
-        sql.raw(" ON DUPLICATE KEY UPDATE balance = VALUES(balance), version = VALUES(version); ");
+    fn aggregates(&self) -> &'static [&'static str] {
+        Accounts::AGGREGATES
+    }
+
+    fn rows(&self, aggregate: &AggregateId, version: u64, balance: &i64, rows: &mut Rows<'_>) {
+        rows.add(&[(&*aggregate.id).into(), balance.unsigned_abs().into(), version.into()]);
     }
 }
 
 impl Promises<Accounts> for Balances {
     fn tables(&self) -> &'static [Table] {
-        &[Table { name: "accounts", keys: 1, columns: &["account_id", "balance", "version"] }]
+        const { &[ACCOUNTS] }
     }
 
     fn rows(&self, aggregate: &AggregateId, version: u64, state: &i64) -> Result<Vec<(usize, Row)>, String> {
@@ -123,9 +128,6 @@ impl Promises<Accounts> for Balances {
     }
 }
 
-const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "accounts", text: include_str!("../migrations/0001_accounts.sql") }];
-
 pub fn read_models() -> ReadModels<Accounts> {
-    ReadModels { projections: vec![Box::new(Balances)], migrations: &MIGRATIONS, ..ReadModels::default() }
+    ReadModels { projections: vec![Box::new(Balances)], ..ReadModels::default() }
 }

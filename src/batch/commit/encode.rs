@@ -55,7 +55,11 @@ pub(in crate::batch) fn transaction<D: Domain>(
             after.and_then(|after| snapshot::take::<D>(change.aggregate, after, change.state, &engine.incidents));
         transaction.snapshots.extend(taken);
     }
-    for projection in &engine.projections {
+    let written = engine.written.get();
+    transaction.generation = written.generation;
+    for (at, tables) in &written.targets {
+        let Some(projection) = engine.projections.get(*at) else { continue };
+        transaction.projections.of(*tables);
         let before = transaction.projections.len();
         projection.write(&changes, &mut transaction.projections);
         let bytes = transaction.projections.len() - before;

@@ -9,7 +9,7 @@ use crate::batch::pipeline::{CommitResolver, PipelineSlot};
 use crate::batch::progress::Step;
 use crate::batch::retry::ATTEMPTS;
 use crate::domain::Domain;
-use crate::store::{AppendCondition, Committed, Connection, Packet, Repeat, StoreError};
+use crate::store::{AppendCondition, Committed, Conflict, Connection, Packet, Repeat, StoreError};
 
 /// Commits the packet when its turn has come. Everything that may take its time is done before the last look at the locks.
 pub(in crate::batch) async fn commit<D: Domain>(
@@ -28,6 +28,15 @@ pub(in crate::batch) async fn commit<D: Domain>(
             // Next time it most likely has sums.
             Err(StoreError::Repeat(Repeat::Position)) if tries < ATTEMPTS => {
                 engine.metrics.repeated(Repeat::Position.as_str())
+            }
+            // Decided again it is written as the new list says.
+            Err(error @ StoreError::Conflict(Conflict::Generation)) => {
+                if let Err(why) = engine.look_at_builds().await
+                    && engine.incidents.is_news("builds")
+                {
+                    tracing::warn!(why, "nothing can be committed; the jobs wait");
+                }
+                return Err(error.into());
             }
             committed => return Ok(committed?),
         }

@@ -113,6 +113,7 @@ async fn subscriptions(store: &Store, findings: &mut Findings) {
             CheckpointState::Running => {
                 (Verdict::Warning, format!("{behind} events behind, and nobody reads it {why}"))
             }
+            CheckpointState::Building => (Verdict::Ok, format!("it is filled, {behind} events are left")),
             CheckpointState::Paused => (Verdict::Warning, format!("paused {behind} events behind: {why}")),
             CheckpointState::Stopped | CheckpointState::Dropped => {
                 (Verdict::Failed(Exit::NO), format!("{} {behind} events behind: {why}", state.as_str()))

@@ -27,6 +27,8 @@ pub struct Packet {
     text: String,
     /// What belongs between which bytes of the text.
     gaps: Vec<(usize, Placeholder)>,
+    /// The builds of read models that it writes.
+    generation: Option<u32>,
     /// How many events it has of which type.
     pub events: BTreeMap<&'static str, u64>,
     /// The last of its events, with its id.
@@ -81,14 +83,14 @@ impl PacketBuilder {
     }
 
     /// The packet of a transaction with these events.
-    pub fn packet(self, events: &[EventToAppend]) -> Packet {
+    pub fn packet(self, events: &[EventToAppend], generation: Option<u32>) -> Packet {
         let mut types = BTreeMap::new();
         events.iter().for_each(|append| *types.entry(append.event.event_type).or_default() += 1);
         let last = events.last().map(|append| {
             let EventToAppend { aggregate, version, metadata, .. } = append.clone();
             (Expected { aggregate, version, metadata }, append.event_id())
         });
-        Packet { text: self.sql.into_string(), gaps: self.gaps, events: types, last }
+        Packet { text: self.sql.into_string(), gaps: self.gaps, generation, events: types, last }
     }
 }
 
@@ -146,7 +148,11 @@ impl Packet {
     /// expected may have failed, which can only be looked for when whoever had the row before has committed or failed.
     fn sequence(&self, AppendCondition { anchors, expected }: &AppendCondition, base: Option<u64>) -> Sql {
         let mut sql = Sql::new();
-        sql.raw("UPDATE event_sequence SET batch = batch + 1, position = ");
+        sql.raw("UPDATE event_sequence SET batch = batch + 1, ");
+        if let Some(generation) = self.generation {
+            sql.raw("generation = IF(generation = ").number(generation).raw(", ").number(generation).raw(", NULL), ");
+        }
+        sql.raw("position = ");
         match base {
             Some(base) => {
                 sql.raw("IF(position = ").number(base).raw(", ").number(base + self.count()).raw(", NULL)");

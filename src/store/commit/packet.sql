@@ -2,7 +2,7 @@ SET SESSION wait_timeout = 1;
 START TRANSACTION;
 INSERT INTO orders (id, version) VALUES ('o-1',1);
 INSERT INTO snapshots (aggregate_type, aggregate_id, version, event_id, schema_version, state) VALUES ('order',x'6f2d31',1,x'b634e20a85f857aaaa91ce268e8c24d6',1,'{}') ON DUPLICATE KEY UPDATE version=VALUES(version),event_id=VALUES(event_id),schema_version=VALUES(schema_version),state=VALUES(state);
-UPDATE event_sequence SET batch = batch + 1, position = IF(position = 41, 42, NULL), unchanged = IF(TRUE AND EXISTS(SELECT 1 FROM events WHERE position = 40 AND event_id = x'00000000000000000000000000000028'), 1, NULL) WHERE id = 1;
+UPDATE event_sequence SET batch = batch + 1, generation = IF(generation = 7, 7, NULL), position = IF(position = 41, 42, NULL), unchanged = IF(TRUE AND EXISTS(SELECT 1 FROM events WHERE position = 40 AND event_id = x'00000000000000000000000000000028'), 1, NULL) WHERE id = 1;
 SET SESSION completion_type = IF(ROW_COUNT() = 1, 'NO_CHAIN', 'no row'), innodb_lock_wait_timeout = 1;
 UPDATE event_sequence SET unchanged = IF(TRUE AND EXISTS(SELECT 1 FROM events WHERE aggregate_type = 'item' AND aggregate_id = 'pen' AND version = 7 AND metadata = '{"try":0}'), 1, NULL) WHERE id = 1;
 UPDATE event_sequence SET unchanged = IF(EXISTS(SELECT 1 FROM JSON_TABLE(_utf8mb4 '[["item","pen",8]]', '$[*]' COLUMNS (kind VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin PATH '$[0]', id VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$[1]', version BIGINT UNSIGNED PATH '$[2]')) j STRAIGHT_JOIN events e ON e.aggregate_type = j.kind AND e.aggregate_id = CAST(j.id AS BINARY) AND e.version = j.version), NULL, 1) WHERE id = 1;

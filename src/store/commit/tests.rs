@@ -31,6 +31,7 @@ fn batch() -> (Transaction, AppendCondition) {
     };
     let transaction = Transaction {
         projections,
+        generation: Some(7),
         snapshots: vec![snapshot],
         receipts: vec![
             Receipt { job: placed, outcome: Outcome::applied(Some((0, 0))), fingerprint: Fingerprint([1; 16]) },

@@ -17,6 +17,8 @@ use crate::domain::AggregateId;
 pub struct Transaction {
     /// Statements of the read models.
     pub projections: Sql,
+    /// Which builds of them these are for. Nothing is committed when it is another one by the time the sequence row is held.
+    pub generation: Option<u32>,
     /// Of aggregates that get an event, sorted by aggregate. They are left out of a packet in which they have no room.
     pub snapshots: Vec<Snapshot>,
     /// One per job that has not had one.
@@ -40,7 +42,7 @@ impl Transaction {
             let bytes = draft.size();
             return Err(StoreError::Data(format!("{bytes} bytes of statements exceed max_allowed_packet")));
         }
-        Ok(draft.packet(&self.events))
+        Ok(draft.packet(&self.events, self.generation))
     }
 
     /// The statements.

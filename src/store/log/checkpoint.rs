@@ -22,11 +22,13 @@ pub enum CheckpointState {
     Stopped,
     /// It is gone for good.
     Dropped,
+    /// A build is filled, by whoever was told to.
+    Building,
 }
 
 impl CheckpointState {
     /// Every state, for metrics.
-    pub const ALL: [Self; 4] = [Self::Running, Self::Paused, Self::Stopped, Self::Dropped];
+    pub const ALL: [Self; 5] = [Self::Running, Self::Paused, Self::Stopped, Self::Dropped, Self::Building];
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
@@ -35,6 +37,7 @@ impl CheckpointState {
             Self::Paused => "paused",
             Self::Stopped => "stopped",
             Self::Dropped => "dropped",
+            Self::Building => "building",
         }
     }
 
@@ -138,7 +141,7 @@ impl Store {
     pub async fn take_checkpoint(&self, seen: &Checkpoint, token: Uuid, holder: &str) -> Result<bool, StoreError> {
         let mut sql = Sql::new();
         sql.raw("UPDATE checkpoints SET token = ").bytes(token.as_bytes()).raw(", beats = beats + 1, holder = ");
-        sql.text(holder).raw(" WHERE part = 0 AND state = 'running' AND name = ").text(&seen.name);
+        sql.text(holder).raw(" WHERE part = 0 AND state IN ('running', 'building') AND name = ").text(&seen.name);
         sql.raw(" AND beats = ").number(seen.beats).raw(" AND token <=> ");
         match seen.token {
             Some(token) => sql.bytes(token.as_bytes()),
@@ -151,13 +154,17 @@ impl Store {
     /// Says that whoever has the token is there; false when it has lost the subscription.
     pub async fn beat_checkpoint(&self, name: &str, token: Uuid) -> Result<bool, StoreError> {
         let mut sql = Sql::new();
-        sql.raw("UPDATE checkpoints SET beats = beats + 1 WHERE part = 0 AND state = 'running' AND name = ").text(name);
+        sql.raw(
+            "UPDATE checkpoints SET beats = beats + 1 WHERE part = 0 AND state IN ('running', 'building') AND name = ",
+        )
+        .text(name);
         sql.raw(" AND token = ").bytes(token.as_bytes()).raw("; ");
         self.is_ours(sql, name, token).await
     }
 
     async fn is_ours(&self, mut sql: Sql, name: &str, token: Uuid) -> Result<bool, StoreError> {
-        sql.raw("SELECT COUNT(*) FROM checkpoints WHERE part = 0 AND state = 'running' AND name = ").text(name);
+        sql.raw("SELECT COUNT(*) FROM checkpoints WHERE part = 0 AND state IN ('running', 'building') AND name = ")
+            .text(name);
         sql.raw(" AND token = ").bytes(token.as_bytes());
         let rows = self.rows(sql.into_string(), true).await?;
         Ok(rows.first().map(|row| column::<i64>(row, 0)).transpose()? == Some(1))
@@ -185,8 +192,14 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut sql = Sql::new();
         sql.raw("UPDATE checkpoints SET state = ").text(state.as_str()).raw(", reason = ").text_or_null(reason);
-        sql.raw(", token = NULL, beats = beats + 1 WHERE part = 0 AND state <> 'dropped' AND name = ").text(name);
-        sql.raw("; SELECT COUNT(*) FROM checkpoints WHERE part = 0 AND state <> 'dropped' AND name = ").text(name);
+        sql.raw(
+            ", token = NULL, beats = beats + 1 WHERE part = 0 AND state NOT IN ('dropped', 'building') AND name = ",
+        )
+        .text(name);
+        sql.raw(
+            "; SELECT COUNT(*) FROM checkpoints WHERE part = 0 AND state NOT IN ('dropped', 'building') AND name = ",
+        )
+        .text(name);
         let rows = self.rows(sql.into_string(), true).await?;
         Ok(rows.first().map(|row| column::<i64>(row, 0)).transpose()? == Some(1))
     }
@@ -202,7 +215,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut sql = Sql::new();
         sql.raw("SET SESSION wait_timeout = ").number(IDLE_IN_TRANSACTION_SECONDS).raw("; START TRANSACTION; ");
-        sql.raw("UPDATE checkpoints SET beats = IF(state = 'running' AND position = ").number(from);
+        sql.raw("UPDATE checkpoints SET beats = IF(state IN ('running', 'building') AND position = ").number(from);
         sql.raw(" AND token = ").bytes(token.as_bytes()).raw(", beats + 1, NULL), position = ").number(to);
         sql.raw(", event_id = ").bytes(event_id.as_bytes());
         sql.raw(", reason = NULL, moved_at = UTC_TIMESTAMP(6) WHERE part = 0 AND name = ");

@@ -34,7 +34,7 @@ pub struct RecordedEvent {
 
 impl RecordedEvent {
     /// A row with position, type and id of the aggregate, version, type, schema version, payload, metadata, time and id.
-    pub(super) fn read(row: &MySqlRow) -> Result<Self, StoreError> {
+    pub(in crate::store) fn read(row: &MySqlRow) -> Result<Self, StoreError> {
         Ok(Self {
             position: column(row, 0)?,
             event_id: Uuid::from_bytes(sixteen(column(row, 9)?)?),

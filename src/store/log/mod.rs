@@ -8,7 +8,7 @@ mod page;
 
 pub use checkpoint::{Checkpoint, CheckpointState, Leave};
 pub use event::RecordedEvent;
-pub use page::LogPage;
+pub use page::{LogPage, Only};
 
 use super::error::StoreError;
 use super::pool::Store;

@@ -1,4 +1,4 @@
-//! A page of the log for somebody who wants events of some types: the others are counted where they lie.
+//! A page of the log for somebody who wants some of its events: the others are counted where they lie.
 
 use uuid::Uuid;
 
@@ -13,27 +13,41 @@ pub struct LogPage {
     pub count: u64,
     /// The position of the last of them, and its id.
     pub last: (u64, Uuid),
-    /// Those of the types that were asked for, in order, without their metadata.
+    /// Those that were asked for, in order, without their metadata.
     pub events: Vec<RecordedEvent>,
 }
 
+/// Which events of a page are read.
+#[derive(Clone, Copy, Debug)]
+pub enum Only<'a> {
+    /// Those of these types.
+    Types(&'a [&'a str]),
+    /// Those of aggregates of these types.
+    Aggregates(&'a [&'a str]),
+}
+
 impl Store {
-    /// Up to `limit` events behind the position `after`, of which those of `types` are read; `None` when there are none. What is
-    /// there is complete, unless it has fewer events than positions.
-    pub async fn page(&self, after: u64, limit: u32, types: &[&str]) -> Result<Option<LogPage>, StoreError> {
+    /// Up to `limit` events behind the position `after`, of which some are read; `None` when there are none. What is there is complete,
+    /// unless it has fewer events than positions.
+    pub async fn page(&self, after: u64, limit: u32, only: Only<'_>) -> Result<Option<LogPage>, StoreError> {
+        let (column_name, wanted) = match only {
+            Only::Types(types) => ("event_type", types),
+            Only::Aggregates(types) => ("aggregate_type", types),
+        };
         let mut sql = Sql::new();
         sql.raw(
             "SELECT COUNT(*), MAX(position) INTO @count, @last FROM (SELECT position FROM events WHERE position > ",
         );
         sql.number(after).raw(" ORDER BY position LIMIT ").number(limit).raw(") page; ");
         sql.raw("SELECT @count, @last, (SELECT event_id FROM events WHERE position = @last); ");
-        if !types.is_empty() {
+        if !wanted.is_empty() {
             sql.raw(
                 "SELECT position, aggregate_type, aggregate_id, version, event_type, schema_version, payload, '', ",
             );
             sql.raw("CAST(recorded_at AS CHAR), event_id FROM events WHERE position > ").number(after);
-            sql.raw(" AND position <= @last AND event_type IN (").list(types, |sql, event_type| {
-                sql.text(event_type);
+            sql.raw(" AND position <= @last AND ").raw(column_name).raw(" IN (");
+            sql.list(wanted, |sql, wanted| {
+                sql.text(wanted);
             });
             sql.raw(") ORDER BY position");
         }

@@ -22,7 +22,7 @@ use super::row::column;
 use crate::fail;
 
 /// The engine's own history. A new migration is a file and a line here.
-const ENGINE: [Migration; 6] = [
+const ENGINE: [Migration; 7] = [
     Migration { version: 1, name: "events", text: include_str!("../../../migrations/engine/0001_events.sql") },
     Migration { version: 3, name: "snapshots", text: include_str!("../../../migrations/engine/0003_snapshots.sql") },
     Migration { version: 4, name: "defaults", text: include_str!("../../../migrations/engine/0004_defaults.sql") },
@@ -32,6 +32,11 @@ const ENGINE: [Migration; 6] = [
         version: 7,
         name: "subscriptions",
         text: include_str!("../../../migrations/engine/0007_subscriptions.sql"),
+    },
+    Migration {
+        version: 8,
+        name: "projections",
+        text: include_str!("../../../migrations/engine/0008_projections.sql"),
     },
 ];
 

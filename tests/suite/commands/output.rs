@@ -68,6 +68,11 @@ fn arguments(command: &str, listen: &str, pen: &str, time: usize) -> Option<Stri
         "streams resume" => "--all".to_owned(),
         "subscriptions pause" => "sales_per_day --reason late".to_owned(),
         "subscriptions resume" => "sales_per_day".to_owned(),
+        "projections list" => String::new(),
+        "projections status" | "projections rebuild" | "projections verify" => "items".to_owned(),
+        "projections switch" => "items@1".to_owned(),
+        "projections retire" => "items@2".to_owned(),
+        "projections drop" => "items@3 --yes items@3".to_owned(),
         "enqueue" => format!(r#"item.restock {pen} --data {{"quantity":1}}"#),
         "job" => "registered".to_owned(),
         "events" | "state" => format!("item/{pen}"),
@@ -96,6 +101,11 @@ async fn a_closed_pipe_ends_every_command_quietly_and_a_full_device_is_exit_74_w
     world.receipt(broken).await;
     let tomorrow = std::time::SystemTime::now() + std::time::Duration::from_secs(86_400);
     let tomorrow = tomorrow.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis().to_string();
+    for words in ["rebuild items --yes --no-switch", "rebuild items --yes --no-switch", "retire items@3"] {
+        let words: Vec<&str> = ["projections"].into_iter().chain(words.split(' ')).collect();
+        let (code, said) = lockkeeper(&words, &world.environment()).await;
+        assert_eq!(code, Some(0), "{said}");
+    }
     for id in ["keep", "later-0", "later-1"] {
         world.push_with("item.restock", &pen, r#"{"quantity":1}"#, &[("id", id), ("at", &tomorrow)]).await;
     }

@@ -7,8 +7,8 @@ use syn::{Attribute, Item, UseTree, Visibility};
 /// One public item on a line, `KIND PATH`. `LOCKKEEPER_BLESS=1` writes it anew.
 const GOLDEN: &str = "tests/suite/house/surface.txt";
 
-/// The most that somebody should have to know. Methods and fields belong to their type.
-const MOST: usize = 65;
+/// The most that somebody should have to know. Methods and fields belong to their type. (65, until read models became descriptions.)
+const MOST: usize = 68;
 
 #[test]
 fn the_public_items_are_those_that_are_listed() {

@@ -2,7 +2,7 @@
 
 use lockkeeper::page::{self, Done, Failure, Place};
 use lockkeeper::projection::{Happened, LogProjection};
-use lockkeeper::store::sql::Sql;
+use lockkeeper::store::sql::{Sql, Tables};
 use lockkeeper::store::{Checkpoint, CheckpointState, Leave, StoreError};
 use rand::RngExt;
 use sqlx::{Executor, Row};
@@ -69,7 +69,8 @@ async fn take(world: &World) -> Uuid {
 }
 
 async fn page(world: &World, token: Uuid, position: u64, limit: u32) -> Result<Option<Done>, Failure> {
-    page::run(&world.store, &Totals, Place { name: "totals", token, position }, (limit, 1 << 24)).await
+    page::run(&world.store, &Totals, Place { name: "totals", token, position, tables: Tables::Plain }, (limit, 1 << 24))
+        .await
 }
 
 /// The rows of the read model, as text.

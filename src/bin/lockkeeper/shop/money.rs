@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use lockkeeper::projection::Value;
 use rust_decimal::Decimal;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
@@ -50,6 +51,12 @@ impl Money {
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03}", self.thousandths / 1000, self.thousandths % 1000)
+    }
+}
+
+impl From<Money> for Value<'_> {
+    fn from(money: Money) -> Self {
+        Self::Decimal(money.into())
     }
 }
 

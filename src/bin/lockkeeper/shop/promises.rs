@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use lockkeeper::audit::{self, Line, Logged, Problems, Row, Table};
+use lockkeeper::audit::{self, Line, Logged, Problems, Row};
 use lockkeeper::domain::AggregateId;
-use lockkeeper::projection::Happened;
+use lockkeeper::projection::{Happened, Table};
 use rust_decimal::Decimal;
 
 use super::item::{self, Item};
 use super::order::{self, Order, Status};
+use super::read_models::{items, orders, sales};
 use super::{Event, Shop, State};
 
 /// Every count, as far as the events have been seen.
@@ -147,31 +148,9 @@ impl audit::Promises<Shop> for Promises {
     }
 }
 
-pub(super) static LOGGED: [Logged; 1] = [Logged {
-    subscription: "sales_per_day",
-    table: Table { name: "sales_per_day", keys: 1, columns: &["day", "orders", "revenue", "cancelled"] },
-}];
+pub(super) static LOGGED: [Logged; 1] = [Logged { subscription: "sales_per_day", table: sales::SALES }];
 
-pub(super) static TABLES: [Table; 3] = [
-    Table {
-        name: "items",
-        keys: 1,
-        columns: &[
-            "item_id",
-            "name",
-            "supply_price",
-            "vat",
-            "total_price",
-            "is_tax_free",
-            "stock",
-            "sale_status",
-            "member_id",
-            "version",
-        ],
-    },
-    Table { name: "orders", keys: 1, columns: &["order_id", "member_id", "total_price", "status", "version"] },
-    Table { name: "order_items", keys: 2, columns: &["order_id", "item_id", "price", "quantity", "is_tax_free"] },
-];
+pub(super) static TABLES: [Table; 3] = [items::ITEMS, orders::ORDERS, orders::ORDER_ITEMS];
 
 fn item_row(id: &str, version: u64, item: &Item) -> Row {
     vec![

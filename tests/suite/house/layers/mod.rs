@@ -11,7 +11,7 @@ const RANKS: [&[&str]; 5] = [
     &["domain", "job", "plan", "fleet", "config", "metrics", "lifecycle", "fail", "exit", "testing"],
     &["store", "projection", "stream", "lock", "spans"],
     &["batch", "page"],
-    &["worker", "retention", "subscription", "audit"],
+    &["worker", "retention", "subscription", "rebuild", "audit"],
     &["cli", "connect", "daemon", "http", "reload", "signals", "telemetry", "view", "lib"],
 ];
 

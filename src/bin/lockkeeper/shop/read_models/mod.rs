@@ -1,8 +1,8 @@
 //! The shop's read models. A new one is a file and a line here.
 
-mod items;
-mod orders;
-mod sales;
+pub mod items;
+pub mod orders;
+pub mod sales;
 
 use lockkeeper::projection::{LogProjection, Projection};
 

@@ -3,13 +3,25 @@
 
 use std::collections::BTreeMap;
 
-use lockkeeper::projection::{Happened, LogProjection, Sql};
+use lockkeeper::projection::{Column, Happened, LogProjection, Sql, Table};
 use rust_decimal::Decimal;
 
 use crate::shop::{Event, Shop, order};
 
-/// Writes the table `sales_per_day`.
+/// Keeps the table `sales_per_day`.
 pub struct SalesPerDay;
+
+/// As it is described.
+pub const SALES: Table = Table {
+    name: "sales_per_day",
+    key: &[Column::new("day", "DATE")],
+    columns: &[
+        Column::new("orders", "BIGINT UNSIGNED"),
+        Column::new("revenue", "DECIMAL(20,3)"),
+        Column::new("cancelled", "BIGINT UNSIGNED"),
+    ],
+    indexes: &[],
+};
 
 #[derive(Default)]
 struct Day {
@@ -21,6 +33,10 @@ struct Day {
 impl LogProjection<Shop> for SalesPerDay {
     fn name(&self) -> &'static str {
         "sales_per_day"
+    }
+
+    fn tables(&self) -> &'static [Table] {
+        const { &[SALES] }
     }
 
     fn events(&self) -> &'static [&'static str] {
@@ -40,7 +56,7 @@ impl LogProjection<Shop> for SalesPerDay {
                 Event::Item(_) => {}
             }
         }
-        sql.raw("INSERT INTO sales_per_day (day,orders,revenue,cancelled) VALUES ");
+        sql.raw("INSERT INTO ").table("sales_per_day").raw(" (day,orders,revenue,cancelled) VALUES ");
         sql.list(days, |sql, (day, sums)| {
             sql.raw("(").text(&day.to_string()).raw(",").number(sums.orders).raw(",").decimal(sums.revenue);
             sql.raw(",").number(sums.cancelled).raw(")");

@@ -1,5 +1,0 @@
-CREATE TABLE accounts (
-    account_id VARBINARY(128) NOT NULL PRIMARY KEY,
-    balance BIGINT NOT NULL,
-    version BIGINT UNSIGNED NOT NULL
-) ENGINE = InnoDB;

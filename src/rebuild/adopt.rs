@@ -1,0 +1,105 @@
+//! The first build of a read model: the table that there is, or an empty one where the log is.
+
+use super::code::{Code, Models};
+use super::problem::Problem;
+use crate::domain::Domain;
+use crate::projection::Table;
+use crate::store::sql::Tables;
+use crate::store::{Conflict, Mode, Named, Store, StoreError};
+
+/// What became of a read model that had no build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adopted {
+    /// Its table is its first build, and its name a view that shows it.
+    Table(&'static str),
+    /// It has an empty table.
+    New(&'static str),
+    /// The log has events, and there are no rows of them: it has to be filled.
+    Missing(&'static str),
+}
+
+const FIRST: Tables = Tables::Build(1);
+
+/// The read models that have no build.
+pub async fn missing<'a, D: Domain>(store: &Store, models: Models<'a, D>) -> Result<Vec<Code<'a, D>>, StoreError> {
+    let (_, builds) = store.builds().await?;
+    let newest = models.newest().into_iter();
+    Ok(newest.filter(|code| !builds.iter().any(|build| build.name == code.name())).collect())
+}
+
+/// Gives each read model its first build, where that takes no reading of the log. Whoever else does the same waits.
+pub async fn adopt<D: Domain>(store: &Store, models: Models<'_, D>) -> Result<Vec<Adopted>, Problem> {
+    if missing(store, models).await?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let alone = store.alone("builds").await?;
+    let adopted = adopt_all(&alone, models).await;
+    alone.close().await;
+    adopted
+}
+
+async fn adopt_all<D: Domain>(store: &Store, models: Models<'_, D>) -> Result<Vec<Adopted>, Problem> {
+    let mut adopted = Vec::new();
+    for code in missing(store, models).await? {
+        let names: Vec<_> = code.tables().iter().map(|table| table.name.to_owned()).collect();
+        let named = store.named(&names).await?;
+        let is_there = named.iter().all(Option::is_some);
+        if named.iter().any(Option::is_some) && !is_there {
+            let text = format!("of the tables {} of {} only some are there", names.join(", "), code.name());
+            return Err(Problem::refused(text));
+        }
+        adopted.push(if is_there {
+            rename(store, &code, &named).await?;
+            store.adopt_build(&code.build(1), false).await?;
+            Adopted::Table(code.name())
+        } else if code.mode() == Mode::Inline && store.sequence().await? > 0 {
+            Adopted::Missing(code.name())
+        } else {
+            create(store, &code).await?;
+            match store.adopt_build(&code.build(1), code.mode() == Mode::Inline).await {
+                Ok(()) => Adopted::New(code.name()),
+                // Somebody has written the first event meanwhile.
+                Err(StoreError::Conflict(Conflict::Head)) => Adopted::Missing(code.name()),
+                Err(error) => return Err(error.into()),
+            }
+        });
+    }
+    Ok(adopted)
+}
+
+/// Has the names that are tables become views of these tables, at one moment for whoever reads or writes them. What was left half done
+/// is done again: as long as a name is a table, nothing else of this is anybody's.
+async fn rename<D: Domain>(store: &Store, code: &Code<'_, D>, named: &[Option<Named>]) -> Result<(), Problem> {
+    let tables = code.tables().iter().zip(named).filter(|(_, named)| **named == Some(Named::Table));
+    let tables: Vec<&Table> = tables.map(|(table, _)| table).collect();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let (mut before, mut renames, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    for table in &tables {
+        let (name, first) = (table.name, FIRST.name(table.name));
+        let (copy, view) = (format!("{name}_copy"), format!("{name}_view"));
+        before.push(format!("DROP TABLE IF EXISTS {first}"));
+        before.push(format!("DROP VIEW IF EXISTS {view}"));
+        before.push(format!("CREATE TABLE {first} LIKE {name}"));
+        before.push(table.show("CREATE", &view, &first));
+        renames.push(format!("{first} TO {copy}, {name} TO {first}, {view} TO {name}"));
+        after.push(format!("DROP TABLE IF EXISTS {copy}"));
+    }
+    store.define(&before).await?;
+    store.define(&[format!("RENAME TABLE {}", renames.join(", "))]).await?;
+    store.define(&after).await?;
+    Ok(())
+}
+
+/// Creates empty tables, and the names that show them.
+async fn create<D: Domain>(store: &Store, code: &Code<'_, D>) -> Result<(), Problem> {
+    let mut statements = Vec::new();
+    for table in code.tables() {
+        let first = FIRST.name(table.name);
+        statements.push(format!("DROP TABLE IF EXISTS {first}"));
+        statements.push(table.create("TABLE", &first, true));
+        statements.push(table.show("CREATE OR REPLACE", table.name, &first));
+    }
+    Ok(store.define(&statements).await?)
+}

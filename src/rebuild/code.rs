@@ -1,0 +1,113 @@
+//! The code that a program has for read models.
+
+use uuid::Uuid;
+
+use crate::domain::Domain;
+use crate::projection::{LogProjection, Projection, Table, shape};
+use crate::store::{Build, Mode, NewBuild, Only};
+
+/// All read models of a program.
+pub struct Models<'a, D: Domain> {
+    /// Those that are written with the events.
+    pub inline: &'a [Box<dyn Projection<D>>],
+    /// Those that are read from the log.
+    pub log: &'a [Box<dyn LogProjection<D>>],
+}
+
+/// The code of one version of a read model.
+pub enum Code<'a, D: Domain> {
+    /// It is written with the events.
+    Inline(&'a dyn Projection<D>),
+    /// It is read from the log.
+    Log(&'a dyn LogProjection<D>),
+}
+
+impl<D: Domain> Clone for Code<'_, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<D: Domain> Copy for Code<'_, D> {}
+
+impl<D: Domain> Clone for Models<'_, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<D: Domain> Copy for Models<'_, D> {}
+
+impl<'a, D: Domain> Models<'a, D> {
+    /// Every code whose tables are described.
+    pub fn all(self) -> impl Iterator<Item = Code<'a, D>> {
+        let inline = self.inline.iter().map(|one| Code::Inline(&**one));
+        inline.chain(self.log.iter().map(|one| Code::Log(&**one))).filter(|code| !code.tables().is_empty())
+    }
+
+    /// The newest code of each read model.
+    pub fn newest(self) -> Vec<Code<'a, D>> {
+        let is_newest = |code: &Code<'a, D>| {
+            !self.all().any(|other| other.name() == code.name() && other.version() > code.version())
+        };
+        self.all().filter(is_newest).collect()
+    }
+
+    /// The code that a build was made by.
+    pub fn of(self, build: &Build) -> Option<Code<'a, D>> {
+        self.all()
+            .find(|code| code.name() == build.name && code.version() == build.version && code.mode() == build.mode)
+    }
+}
+
+impl<'a, D: Domain> Code<'a, D> {
+    /// The read model.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Inline(one) => one.name(),
+            Self::Log(one) => one.name(),
+        }
+    }
+
+    /// The version of the code.
+    pub fn version(&self) -> u16 {
+        match self {
+            Self::Inline(one) => one.version(),
+            Self::Log(one) => one.version(),
+        }
+    }
+
+    /// Its tables.
+    pub fn tables(&self) -> &'static [Table] {
+        match self {
+            Self::Inline(one) => one.tables(),
+            Self::Log(one) => one.tables(),
+        }
+    }
+
+    /// How it is written.
+    pub fn mode(&self) -> Mode {
+        match self {
+            Self::Inline(_) => Mode::Inline,
+            Self::Log(_) => Mode::Log,
+        }
+    }
+
+    /// The events that it is filled from.
+    pub fn only(&self) -> Only<'static> {
+        match self {
+            Self::Inline(one) => Only::Aggregates(one.aggregates()),
+            Self::Log(one) => Only::Types(one.events()),
+        }
+    }
+
+    /// The digest of its tables.
+    pub fn shape(&self) -> Uuid {
+        shape(self.tables())
+    }
+
+    /// A build by this code.
+    pub fn build(&self, build: u16) -> NewBuild<'static> {
+        NewBuild { name: self.name(), build, version: self.version(), mode: self.mode(), shape: self.shape() }
+    }
+}

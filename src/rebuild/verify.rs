@@ -1,0 +1,267 @@
+//! A build compared with the events, beside those who write both, and mended where it is wrong.
+
+use foldhash::HashMap;
+
+use super::code::Code;
+use super::problem::{Problem, label};
+use crate::domain::{AggregateId, Domain, upcast};
+use crate::page;
+use crate::projection::{Change, Projection};
+use crate::store::sql::{Sql, Tables};
+use crate::store::{AppendCondition, Build, Compared, Difference, Store, StoreError, StoredEvent, Transaction};
+
+/// Aggregates that are compared at once.
+const RANGE: u32 = 1000;
+
+/// Events of the log that are added up at once for a build which is read from it.
+const PAGE: u32 = 5000;
+
+/// How far a comparison is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Aggregates that were compared, or events that were added up.
+    pub compared: u64,
+    /// Rows that are not as they should be.
+    pub differences: Vec<Difference>,
+    /// How many of them were mended.
+    pub repaired: u64,
+}
+
+/// A comparison.
+pub struct Verify<'a, D: Domain> {
+    /// What is compared.
+    pub store: &'a Store,
+    /// The code that says what should be there.
+    pub code: Code<'a, D>,
+    /// The build.
+    pub build: &'a Build,
+    /// The server's limit on a packet.
+    pub max_packet: u64,
+    /// Whether it is mended.
+    pub repairs: bool,
+}
+
+/// Aggregates of a range as the log has them.
+type States<D> = HashMap<AggregateId, (u64, <D as Domain>::State, Vec<<D as Domain>::Event>)>;
+
+impl<D: Domain> Verify<'_, D> {
+    /// Compares everything and tells how far it is.
+    pub async fn run(&self, told: impl FnMut(&Checked)) -> Result<Checked, Problem> {
+        if !self.build.state.is_written() {
+            let text = format!("{} is {}: nobody writes it", label(self.build), self.build.state.as_str());
+            return Err(Problem::refused(text));
+        }
+        let create: Vec<_> = self
+            .code
+            .tables()
+            .iter()
+            .map(|table| table.create("TEMPORARY TABLE", &Tables::Check.name(table.name), false))
+            .collect();
+        let session = self.store.patient().comparing(&create).await?;
+        let checked = match self.code {
+            Code::Inline(projection) => self.aggregates(&session, projection, told).await,
+            Code::Log(_) => self.log(&session, told).await,
+        };
+        session.close().await;
+        checked
+    }
+
+    async fn aggregates(
+        &self,
+        session: &Store,
+        projection: &dyn Projection<D>,
+        mut told: impl FnMut(&Checked),
+    ) -> Result<Checked, Problem> {
+        let mut checked = Checked::default();
+        // Keys are ids of whatever type, so each type's range would take the rows of the others for surplus.
+        let [kind] = projection.aggregates() else {
+            let text =
+                format!("{} is about several types of aggregates, whose rows cannot be told apart", projection.name());
+            return Err(Problem::refused(text));
+        };
+        let mut after: Option<String> = None;
+        loop {
+            session.begin_moment().await?;
+            let ids = session.aggregates_after(kind, after.as_deref(), RANGE).await?;
+            let is_last = ids.len() < RANGE as usize;
+            let states = match ids.last() {
+                Some(last) => self.states(session, kind, (after.as_deref(), last)).await?,
+                None => HashMap::default(),
+            };
+            let rows = self.rows(projection, &states)?;
+            if !rows.is_empty() {
+                page::fits(&rows, self.max_packet)?;
+                session.rows(rows.as_str(), false).await?;
+            }
+            let upto = if is_last { None } else { ids.last().map(String::as_str) };
+            let found = self.compare(session, (after.as_deref(), upto)).await?;
+            session.end_moment().await?;
+            if self.repairs {
+                checked.repaired += self.repair(projection, kind, &found).await?;
+            }
+            checked.compared += ids.len() as u64;
+            checked.differences.extend(found);
+            told(&checked);
+            if is_last {
+                return Ok(checked);
+            }
+            after = ids.last().cloned();
+        }
+    }
+
+    /// The aggregates of a range, each with all of its events.
+    async fn states(
+        &self,
+        session: &Store,
+        kind: &'static str,
+        range: (Option<&str>, &str),
+    ) -> Result<States<D>, Problem> {
+        let (mut states, mut undecodable): (States<D>, _) = (HashMap::default(), None);
+        let take = |past: StoredEvent| {
+            let (version, state, events) = states.entry(past.aggregate).or_default();
+            *version = past.version;
+            match upcast::decode::<D>(&past.event_type, past.schema_version, &past.payload) {
+                Ok(event) => {
+                    D::evolve(state, &event);
+                    events.push(event);
+                }
+                Err(error) => drop(undecodable.get_or_insert(error)),
+            }
+        };
+        session.events_in_range(kind, range, take).await?;
+        undecodable.map_or(Ok(states), |error| Err(StoreError::Undecodable(error).into()))
+    }
+
+    fn rows(&self, projection: &dyn Projection<D>, states: &States<D>) -> Result<Sql, Problem> {
+        let mut rows = Sql::new();
+        rows.of(Tables::Check);
+        write(projection, states, &mut rows);
+        Ok(rows)
+    }
+
+    async fn compare(
+        &self,
+        session: &Store,
+        range: (Option<&str>, Option<&str>),
+    ) -> Result<Vec<Difference>, StoreError> {
+        let mut found = Vec::new();
+        for table in self.code.tables() {
+            let columns: Vec<_> = table.all().map(|column| column.name).collect();
+            let build = Tables::Build(self.build.build);
+            let compared = Compared { table: table.name, columns: &columns, keys: table.key.len(), build, range };
+            found.extend(session.compare(&compared).await?);
+        }
+        Ok(found)
+    }
+
+    /// Writes the rows of these aggregates anew, each only if nobody has written it meanwhile. Returns how many differences are gone.
+    async fn repair(
+        &self,
+        projection: &dyn Projection<D>,
+        kind: &'static str,
+        found: &[Difference],
+    ) -> Result<u64, Problem> {
+        let mut ids: Vec<&str> = found
+            .iter()
+            .filter_map(|difference| difference.is.as_ref().or(difference.should.as_ref())?.first()?.as_deref())
+            .collect();
+        ids.dedup();
+        let mut repaired = 0;
+        for id in ids {
+            self.repair_one(projection, &AggregateId::new(kind, id)).await?;
+            let is_its = |difference: &&Difference| {
+                let row = difference.is.as_ref().or(difference.should.as_ref());
+                row.and_then(|row| row.first()).is_some_and(|first| first.as_deref() == Some(id))
+            };
+            repaired += found.iter().filter(is_its).count() as u64;
+        }
+        Ok(repaired)
+    }
+
+    async fn repair_one(&self, projection: &dyn Projection<D>, aggregate: &AggregateId) -> Result<(), Problem> {
+        for _ in 0..TRIES {
+            let (mut states, mut undecodable): (States<D>, _) = (HashMap::default(), None);
+            let take = |past: StoredEvent| {
+                let (version, state, events) = states.entry(past.aggregate).or_default();
+                *version = past.version;
+                match upcast::decode::<D>(&past.event_type, past.schema_version, &past.payload) {
+                    Ok(event) => {
+                        D::evolve(state, &event);
+                        events.push(event);
+                    }
+                    Err(error) => drop(undecodable.get_or_insert(error)),
+                }
+            };
+            let whole = [(aggregate.clone(), 1..=u64::MAX)];
+            self.store.events_of(&whole, std::future::ready(Ok::<_, StoreError>(())), take).await?;
+            if let Some(error) = undecodable {
+                return Err(StoreError::Undecodable(error).into());
+            }
+            let version = states.get(aggregate).map_or(0, |(version, ..)| *version);
+            let mut transaction =
+                Transaction { read_only: vec![(aggregate.clone(), version)], ..Transaction::default() };
+            let rows = &mut transaction.projections;
+            rows.of(Tables::Build(self.build.build));
+            for table in self.code.tables() {
+                rows.raw("DELETE FROM ").table(table.name).raw(" WHERE ").raw(table.key[0].name).raw(" = ");
+                rows.text(&aggregate.id).raw("; ");
+            }
+            write(projection, &states, rows);
+            let packet = transaction.packet(self.max_packet)?;
+            let connection = self.store.connection().await?;
+            match connection.commit(&packet, &AppendCondition::default(), None, |_| {}).await {
+                Ok(_) => return Ok(()),
+                // Somebody has written it meanwhile.
+                Err(StoreError::Conflict(_) | StoreError::Repeat(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Problem::refused(format!("{aggregate} is written again and again: it could not be mended")))
+    }
+
+    /// Adds up the log as far as the build is, and compares all of it.
+    async fn log(&self, session: &Store, mut told: impl FnMut(&Checked)) -> Result<Checked, Problem> {
+        let Code::Log(projection) = self.code else { return Ok(Checked::default()) };
+        if self.repairs {
+            let text = format!("{} adds up the log as a whole: build it anew instead", label(self.build));
+            return Err(Problem::refused(text));
+        }
+        let mut checked = Checked::default();
+        session.begin_moment().await?;
+        let name = self.build.subscription();
+        let checkpoint = session.checkpoints().await?.into_iter().find(|checkpoint| checkpoint.name == name);
+        let upto = checkpoint.map_or(0, |checkpoint| checkpoint.position);
+        let mut at = 0;
+        while at < upto {
+            let limit = PAGE.min(u32::try_from(upto - at).unwrap_or(PAGE));
+            let Some(page) = page::read(session, self.code.only(), at, limit).await? else { break };
+            let mut rows = Sql::new();
+            rows.of(Tables::Check);
+            page::log_rows(projection, &page, &mut rows)?;
+            if !rows.is_empty() {
+                page::fits(&rows, self.max_packet)?;
+                session.rows(rows.as_str(), false).await?;
+            }
+            at = page.last.0;
+            checked.compared = at;
+            told(&checked);
+        }
+        checked.differences = self.compare(session, (None, None)).await?;
+        session.end_moment().await?;
+        Ok(checked)
+    }
+}
+
+/// How often an aggregate is tried that somebody keeps writing.
+const TRIES: u32 = 20;
+
+/// Has the projection write these aggregates with all of their events.
+fn write<D: Domain>(projection: &dyn Projection<D>, states: &States<D>, rows: &mut Sql) {
+    let mut all: Vec<_> = states.iter().collect();
+    all.sort_by(|(one, _), (other, _)| AggregateId::cmp(one, other));
+    let changes: Vec<Change<'_, D>> = all
+        .into_iter()
+        .map(|(aggregate, (version, state, events))| Change { aggregate, version: *version, state, events })
+        .collect();
+    projection.write(&changes, rows);
+}
