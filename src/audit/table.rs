@@ -4,7 +4,7 @@ use crate::projection::{Column, Table};
 use crate::store::sql::Sql;
 use crate::store::{Store, StoreError, column};
 
-/// A row as text, in the order of its table's columns.
+/// A row as text, in the order of its table's columns; `NULL` where there is no value.
 pub type Row = Vec<String>;
 
 /// How an audit sees a table, whose primary key has one or two columns.
@@ -49,9 +49,10 @@ impl Table {
         let rows = store.rows(sql.into_string(), false).await?;
         let text = |row, index| {
             if self.all().nth(index).is_some_and(Column::is_id) {
-                return column::<Vec<u8>>(row, index).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+                let bytes: Option<Vec<u8>> = column(row, index)?;
+                return Ok(bytes.map_or("NULL".to_owned(), |bytes| String::from_utf8_lossy(&bytes).into_owned()));
             }
-            column::<String>(row, index)
+            Ok(column::<Option<String>>(row, index)?.unwrap_or_else(|| "NULL".to_owned()))
         };
         rows.iter().map(|row| (0..self.all().count()).map(|index| text(row, index)).collect()).collect()
     }

@@ -13,7 +13,7 @@ use crate::domain::Domain;
 use crate::lock::Redlock;
 use crate::metrics::Metrics;
 use crate::projection::{Projection, Written};
-use crate::store::{Build, Store};
+use crate::store::Store;
 use crate::stream::Broker;
 
 /// What every batch works with.
@@ -102,13 +102,13 @@ impl<D: Domain> Engine<D> {
 
     /// Asks the database which builds are to be written, and writes these from now on. The error says why it cannot: then nothing can be
     /// committed.
-    pub async fn look_at_builds(&self) -> Result<Vec<Build>, String> {
+    pub async fn look_at_builds(&self) -> Result<(), String> {
         let (generation, builds) = self.store.builds().await.map_err(|error| error.to_string())?;
         let written =
             Written::of(&self.projections, generation, &builds).map_err(|unwritable| unwritable.to_string())?;
         self.metrics.generation(generation);
-        self.written.set(written);
-        Ok(builds)
+        self.written.set(written, builds);
+        Ok(())
     }
 
     /// Takes note of the database's newest position, which was asked for when `known` was. States that rest on commits which

@@ -36,6 +36,7 @@ use crate::config::{self, Config};
 use crate::daemon::{self, End, ReadModels};
 use crate::domain::Domain;
 use crate::lifecycle::Lifecycle;
+use crate::rebuild::{self, Adopted, Models};
 use crate::reload;
 use crate::store::{Applied, Sequence};
 use crate::telemetry;
@@ -257,7 +258,8 @@ async fn daemon<D: Domain>(
 }
 
 async fn migrate<D: Domain>(program: &Program<D>, config: &Config, arguments: Migrate) -> Result<u8, Failed> {
-    let store = daemon::store(config).await?.with_migrations((program.read_models)().migrations).only_to_write();
+    let ReadModels { projections, log_projections, migrations } = (program.read_models)();
+    let store = daemon::store(config).await?.with_migrations(migrations).only_to_write();
     let told = |Applied { version, name, was_begun }| {
         let end = if was_begun { "is finished, which an earlier attempt had left half done" } else { "is applied" };
         Ok::<_, Failed>(output::told(format_args!("migration {version} ({name}) {end}"))?)
@@ -270,6 +272,17 @@ async fn migrate<D: Domain>(program: &Program<D>, config: &Config, arguments: Mi
             Some(row) if row == log => format!("the sequence row was right: the log ends at {log}"),
             Some(row) => format!("the sequence row said {row}, and says {log} now, where the log ends"),
             None => format!("the sequence row was not there, and says {log} now, where the log ends"),
+        })?;
+    }
+    for adopted in rebuild::adopt(&store, Models { inline: &projections, log: &log_projections }).await? {
+        output::told(match adopted {
+            Adopted::Table(name) => format!("{name}: its table is its first build, and the name a view that shows it"),
+            Adopted::New(name) => format!("{name}: it has an empty table"),
+            Adopted::Missing(name) => {
+                format!(
+                    "{name}: the log has events, and no rows of them: `lockkeeper projections rebuild {name}` fills it"
+                )
+            }
         })?;
     }
     Ok(Exit::OK)

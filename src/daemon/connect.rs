@@ -95,8 +95,9 @@ pub(super) async fn connect_all<D: Domain>(
     let parts = Parts { store, broker, locks, projections, metrics, max_packet, cache_bytes, hold_after_dead };
     let engine = Arc::new(Engine::new(parts));
     let log_projections: Vec<Arc<dyn LogProjection<D>>> = log_projections.into_iter().map(Arc::from).collect();
-    let builds = engine.look_at_builds().await.map_err(StartError::Refused)?;
-    read_from_log(&log_projections, &builds).map_err(|unwritable| StartError::Refused(unwritable.to_string()))?;
+    engine.look_at_builds().await.map_err(StartError::Refused)?;
+    read_from_log(&log_projections, &engine.written.builds())
+        .map_err(|unwritable| StartError::Refused(unwritable.to_string()))?;
     engine.clock.set(engine.broker.time_ms().await?);
     watchdog::watch(&engine, config.batch.decide_timeout).map_err(no_thread)?;
     let prefetch = Prefetch::new(config.stream.prefetch, config.stream.prefetch_bytes as usize);

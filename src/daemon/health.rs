@@ -32,6 +32,16 @@ const LIMIT: Duration = Duration::from_millis(1500);
 /// Time between two looks at the schema while it is as it should be: somebody migrates it seldom, and it takes three questions.
 const SCHEMA: Duration = Duration::from_secs(5);
 
+/// Time between two looks at the builds of read models: whoever fills one waits for this daemon's word.
+const BUILDS: Duration = Duration::from_secs(1);
+
+/// When what changes seldom was last seen to be as it should be.
+#[derive(Debug, Default)]
+struct Seen {
+    schema: Option<Instant>,
+    builds: Option<Instant>,
+}
+
 /// What is known is believed for so long.
 const VALIDITY: Duration = Duration::from_millis(2900);
 
@@ -115,10 +125,10 @@ impl<D: Domain> Watch<D> {
             }
         };
         let databases = async {
-            let mut schema_seen = None;
+            let mut seen = Seen::default();
             loop {
                 let next = tokio::time::Instant::now() + PROBE;
-                self.database(&mut schema_seen).await;
+                self.database(&mut seen).await;
                 tokio::time::sleep_until(next).await;
             }
         };
@@ -144,9 +154,9 @@ impl<D: Domain> Watch<D> {
         self.health.set(Check::Broker, result);
     }
 
-    async fn database(&self, schema_seen: &mut Option<Instant>) {
+    async fn database(&self, seen: &mut Seen) {
         let commits = || self.engine.progress.age(Step::Commit) < PROBE;
-        let mut asked = pin!(tokio::time::timeout(LIMIT, self.ask_database(schema_seen)));
+        let mut asked = pin!(tokio::time::timeout(LIMIT, self.ask_database(seen)));
         let answer = loop {
             tokio::select! {
                 answer = &mut asked => break answer,
@@ -184,8 +194,8 @@ impl<D: Domain> Watch<D> {
         }
     }
 
-    /// Commits something, unless batches just did, and looks at the schema unless it was `schema_seen` lately to be current.
-    async fn ask_database(&self, schema_seen: &mut Option<Instant>) -> Result<(), String> {
+    /// Commits something, unless batches just did, and looks at the schema and at the builds of read models, unless they were `seen` lately to be as they should be.
+    async fn ask_database(&self, seen: &mut Seen) -> Result<(), String> {
         let store = &self.engine.store;
         let told = |error: StoreError| match error {
             StoreError::Unavailable(Outage::ReadOnly, _) => "the database is read-only".to_owned(),
@@ -195,22 +205,34 @@ impl<D: Domain> Watch<D> {
         if is_proven {
             store.prove().await.map_err(told)?;
         }
+        if seen.builds.is_none_or(|seen| seen.elapsed() >= BUILDS) {
+            seen.builds = None;
+            // A build that this program cannot write keeps it from committing anything.
+            match self.engine.look_at_builds().await {
+                Ok(()) => {
+                    vouch::vouch(&self.engine, &self.log_projections).await.map_err(told)?;
+                    seen.builds = Some(Instant::now());
+                }
+                // The schema may say more of it.
+                Err(_) => seen.schema = None,
+            }
+        }
         // Batches that commit until now say nothing of now: something has to be asked.
-        if is_proven && schema_seen.is_some_and(|seen| seen.elapsed() < SCHEMA) {
+        if is_proven && seen.schema.is_some_and(|seen| seen.elapsed() < SCHEMA) {
             return Ok(());
         }
         let asked = Instant::now();
-        *schema_seen = None;
+        seen.schema = None;
         match store.schema().await.map_err(told)? {
             SchemaState::Current => {
                 let unread = if self.despite_schemas { None } else { unread_events::<D>(store).await.map_err(told)? };
                 if let Some(unread) = unread {
                     return Err(unread);
                 }
-                // A build that this program cannot write keeps it from committing anything.
-                let builds = self.engine.look_at_builds().await?;
-                vouch::vouch(&self.engine, &self.log_projections, &builds).await.map_err(told)?;
-                *schema_seen = Some(asked);
+                if seen.builds.is_none() {
+                    return self.engine.look_at_builds().await;
+                }
+                seen.schema = Some(asked);
                 Ok(())
             }
             SchemaState::Behind(missing) => Err(format!("{missing} migrations are pending")),

@@ -162,15 +162,15 @@ pub(super) async fn adopt_read_models<D: Domain>(
     config: &Config,
     models: Models<'_, D>,
 ) -> Result<(), StartError> {
+    models.check()?;
     if !config.database.migrate {
-        let missing = rebuild::missing(store, models).await?;
-        let names: Vec<_> = missing.iter().map(|code| code.name()).collect();
         // One that has to be filled first is no reason not to start.
-        if !names.is_empty() && store.sequence().await? == 0 {
-            let text = "have no tables yet and database.migrate is false: run `lockkeeper migrate` first";
-            return Err(StartError::Refused(format!("the read models {} {text}", names.join(", "))));
+        let pending = rebuild::pending(store, models).await?;
+        if pending.is_empty() {
+            return Ok(());
         }
-        return Ok(());
+        let text = "have no first build yet and database.migrate is false: run `lockkeeper migrate` first";
+        return Err(StartError::Refused(format!("the read models {} {text}", pending.join(", "))));
     }
     for adopted in rebuild::adopt(store, models).await? {
         match adopted {

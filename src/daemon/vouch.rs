@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::batch::Engine;
 use crate::domain::Domain;
-use crate::projection::{LogProjection, Table};
+use crate::projection::{LogProjection, Table, shape};
 use crate::store::sql::Tables;
 use crate::store::{Build, BuildState, Mode, Outage, StoreError};
 
@@ -12,19 +12,21 @@ use crate::store::{Build, BuildState, Mode, Outage, StoreError};
 pub(super) async fn vouch<D: Domain>(
     engine: &Engine<D>,
     log_projections: &[Arc<dyn LogProjection<D>>],
-    builds: &[Build],
 ) -> Result<(), StoreError> {
+    let builds = engine.written.builds();
     let missing = engine.written.get().missing.clone();
     for projection in engine.projections.iter().filter(|projection| !projection.tables().is_empty()) {
         engine.metrics.projection_missing(projection.name(), missing.contains(&projection.name()));
     }
     let mut known = Vec::new();
-    for build in builds {
+    for build in builds.iter() {
         engine.metrics.projection_written(&format!("{}@{}", build.name, build.build), build.state.is_written());
         if build.state != BuildState::Building {
             continue;
         }
-        let Some(tables) = tables(engine, log_projections, build) else { continue };
+        let Some(tables) = tables(engine, log_projections, build).filter(|tables| shape(tables) == build.shape) else {
+            continue;
+        };
         if may_write(engine, build, tables).await? {
             known.push((&*build.name, build.build));
         }

@@ -21,7 +21,7 @@ pub struct Change<'a, D: Domain> {
 ///
 /// Cutting a history into changes anywhere must give the same rows: a change of three events is three of one.
 pub trait Projection<D: Domain>: Send + Sync {
-    /// The name in logs and metrics, and in commands; at most 64 characters of ASCII.
+    /// The name in logs and metrics, and in commands; at most 50 characters of ASCII, since builds add their numbers to it.
     fn name(&self) -> &'static str;
 
     /// The version of this code, from 1: see [`StateProjection::version`](super::StateProjection::version).

@@ -26,7 +26,7 @@ pub struct Happened<'a, D: Domain> {
 /// A read model that is read from the log: what happened when. Pure: the same events give the same rows, however they are cut into
 /// pages.
 pub trait LogProjection<D: Domain>: Send + Sync {
-    /// The name of its subscription, in logs, metrics and commands; at most 64 characters of ASCII.
+    /// The name of its subscription, in logs, metrics and commands; at most 50 characters of ASCII, since builds add their numbers to it.
     fn name(&self) -> &'static str;
 
     /// The version of this code, from 1: see [`StateProjection::version`](super::StateProjection::version).

@@ -15,6 +15,7 @@ mod inline;
 mod log;
 mod state;
 mod table;
+mod write;
 
 pub use crate::store::Migration;
 pub use crate::store::sql::Sql;

@@ -1,11 +1,13 @@
 //! The first build of a read model: the table that there is, or an empty one where the log is.
 
+use std::time::Duration;
+
 use super::code::{Code, Models};
 use super::problem::Problem;
 use crate::domain::Domain;
 use crate::projection::Table;
 use crate::store::sql::Tables;
-use crate::store::{Conflict, Mode, Named, Store, StoreError};
+use crate::store::{Conflict, Mode, Named, Repeat, Store, StoreError};
 
 /// What became of a read model that had no build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,19 @@ pub async fn missing<'a, D: Domain>(store: &Store, models: Models<'a, D>) -> Res
     let (_, builds) = store.builds().await?;
     let newest = models.newest().into_iter();
     Ok(newest.filter(|code| !builds.iter().any(|build| build.name == code.name())).collect())
+}
+
+/// The names of those that [`adopt`] would give a first build.
+pub async fn pending<D: Domain>(store: &Store, models: Models<'_, D>) -> Result<Vec<&'static str>, StoreError> {
+    let (mut pending, is_empty) = (Vec::new(), store.sequence().await? == 0);
+    for code in missing(store, models).await? {
+        let names: Vec<_> = code.tables().iter().map(|table| table.name.to_owned()).collect();
+        let is_there = store.named(&names).await?.iter().any(Option::is_some);
+        if is_there || is_empty || code.mode() == Mode::Log {
+            pending.push(code.name());
+        }
+    }
+    Ok(pending)
 }
 
 /// Gives each read model its first build, where that takes no reading of the log. Whoever else does the same waits.
@@ -47,6 +62,14 @@ async fn adopt_all<D: Domain>(store: &Store, models: Models<'_, D>) -> Result<Ve
         if named.iter().any(Option::is_some) && !is_there {
             let text = format!("of the tables {} of {} only some are there", names.join(", "), code.name());
             return Err(Problem::refused(text));
+        }
+        // A view is ours when what it shows would be the first build: then this was done in part before.
+        for (table, _) in code.tables().iter().zip(&named).filter(|(_, named)| **named == Some(Named::View)) {
+            let shown = store.shown_by(table.name).await?;
+            if shown.is_some_and(|text| !text.contains(&format!("`{}`", FIRST.name(table.name)))) {
+                let text = format!("there is a view {}, which is nobody's: rename it", table.name);
+                return Err(Problem::refused(text));
+            }
         }
         adopted.push(if is_there {
             rename(store, &code, &named).await?;
@@ -86,14 +109,42 @@ async fn rename<D: Domain>(store: &Store, code: &Code<'_, D>, named: &[Option<Na
         renames.push(format!("{first} TO {copy}, {name} TO {first}, {view} TO {name}"));
         after.push(format!("DROP TABLE IF EXISTS {copy}"));
     }
+    strangers(store, tables.iter().map(|table| FIRST.name(table.name))).await?;
     store.define(&before).await?;
-    store.define(&[format!("RENAME TABLE {}", renames.join(", "))]).await?;
+    let rename = [format!("RENAME TABLE {}", renames.join(", "))];
+    let mut tries = 0;
+    // Whoever reads or writes waits behind it, so it gives way to statements that take long.
+    while let Err(error) = store.define_within(WAIT, &rename).await {
+        tries += 1;
+        if !matches!(error, StoreError::Repeat(Repeat::LockWait)) || tries == TRIES {
+            return Err(error.into());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     store.define(&after).await?;
+    Ok(())
+}
+
+/// How long the change of a name waits for who uses it at a time, in seconds, and how often it is tried.
+const WAIT: u32 = 2;
+const TRIES: u32 = 20;
+
+/// Refuses tables with rows that are of no build: they would be dropped.
+pub(crate) async fn strangers(store: &Store, names: impl Iterator<Item = String>) -> Result<(), Problem> {
+    let names: Vec<_> = names.collect();
+    for (name, named) in names.iter().zip(store.named(&names).await?) {
+        if named.is_some() && store.has_rows(name).await? {
+            return Err(Problem::refused(format!(
+                "there is a table {name} with rows, which is no build's: rename it or drop it"
+            )));
+        }
+    }
     Ok(())
 }
 
 /// Creates empty tables, and the names that show them.
 async fn create<D: Domain>(store: &Store, code: &Code<'_, D>) -> Result<(), Problem> {
+    strangers(store, code.tables().iter().map(|table| FIRST.name(table.name))).await?;
     let mut statements = Vec::new();
     for table in code.tables() {
         let first = FIRST.name(table.name);

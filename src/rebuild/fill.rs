@@ -9,7 +9,7 @@ use super::problem::Problem;
 use crate::domain::Domain;
 use crate::page::{self, Failure, Fold, Place};
 use crate::store::sql::{Sql, Tables};
-use crate::store::{LogPage, Repeat, Store, StoreError, subscription_of};
+use crate::store::{Leave, LogPage, Repeat, Store, StoreError, subscription_of};
 
 /// The most events of a page, and about how many bytes the statements of one have.
 const PAGE: u32 = 10_000;
@@ -18,6 +18,9 @@ const BYTES: usize = 4 << 20;
 /// A page that the database did not take is tried again after so long, and so often.
 const PAUSE: Duration = Duration::from_millis(100);
 const TRIES: u32 = 50;
+
+/// Time between two signs of life while nothing moves.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// How far a build is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,6 +161,29 @@ impl<'a, D: Domain> Fill<'a, D> {
             _ => return Err(StoreError::Fenced("somebody else goes on with the build".to_owned()).into()),
         }
         Ok(())
+    }
+
+    /// Does something that takes long, with signs of life meanwhile.
+    pub(super) async fn while_beating<T>(&self, work: impl Future<Output = T>) -> Result<T, StoreError> {
+        let name = subscription_of(self.code.name(), self.build);
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                () = tokio::time::sleep(BEAT) => {
+                    if !self.store.beat_checkpoint(&name, self.token).await? {
+                        return Err(StoreError::Fenced("somebody else goes on with the build".to_owned()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leaves the build as far as it is, for whoever goes on.
+    pub(super) async fn leave(&self) {
+        let name = subscription_of(self.code.name(), self.build);
+        // Whoever goes on waits for a while if this does not arrive.
+        let _ = self.store.leave_checkpoint(&name, self.token, Leave::Free).await;
     }
 
     /// A moment in which nothing was right to be done is over.

@@ -7,9 +7,8 @@ use super::fill::{Fill, Progress};
 use super::problem::Problem;
 use crate::domain::Domain;
 use crate::page;
-use crate::projection::Table;
 use crate::store::sql::{Sql, Tables};
-use crate::store::{Build, Mode, Store, StoreError, subscription_of};
+use crate::store::{Build, Mode, StoreError, subscription_of};
 
 /// The most events that are left for the moment in which nobody commits.
 const REST: u64 = 1000;
@@ -25,24 +24,39 @@ const ROUNDS: u32 = 20;
 pub async fn finish<D: Domain>(
     mut fill: Fill<'_, D>,
     is_unattended: bool,
+    told: impl FnMut(Progress),
+) -> Result<Option<f64>, Problem> {
+    let finished = run(&mut fill, is_unattended, told).await;
+    if finished.is_err() {
+        fill.leave().await;
+    }
+    finished
+}
+
+async fn run<D: Domain>(
+    fill: &mut Fill<'_, D>,
+    is_unattended: bool,
     mut told: impl FnMut(Progress),
 ) -> Result<Option<f64>, Problem> {
     let tables = Tables::Build(fill.build);
-    let indexes: Vec<_> =
-        fill.code.tables().iter().filter_map(|table| table.add_indexes(&tables.name(table.name))).collect();
-    if !indexes.is_empty() && !has_indexes(fill.store, fill.code.tables(), tables).await? {
-        fill.store.patient().define(&indexes).await?;
+    for table in fill.code.tables() {
+        let name = tables.name(table.name);
+        let Some(indexes) = table.add_indexes(&name) else { continue };
+        if fill.store.secondary_keys(&name).await? < table.indexes.len() {
+            let patient = fill.store.patient();
+            fill.while_beating(patient.define(&[indexes])).await??;
+        }
     }
     for round in 0..ROUNDS {
         fill.until(REST / 2, &mut told).await?;
+        if round == 0 && !is_unattended {
+            fill.while_beating(vouched(fill)).await??;
+        }
         if fill.code.mode() == Mode::Log {
             fill.store.hand_over((fill.code.name(), fill.build), fill.token).await?;
             return Ok(None);
         }
-        if round == 0 && !is_unattended {
-            vouched(&fill).await?;
-        }
-        if let Some(held) = take_over(&mut fill).await? {
+        if let Some(held) = take_over(fill).await? {
             return Ok(Some(held));
         }
     }
@@ -52,14 +66,6 @@ pub async fn finish<D: Domain>(
         fill.code.name(),
         fill.build
     )))
-}
-
-async fn has_indexes(store: &Store, tables: &[Table], of: Tables) -> Result<bool, StoreError> {
-    let (first, wanted) = match tables.iter().find(|table| !table.indexes.is_empty()) {
-        Some(table) => (of.name(table.name), table.indexes.len()),
-        None => return Ok(true),
-    };
-    Ok(store.secondary_keys(&first).await? >= wanted)
 }
 
 /// Waits for a daemon that can write the build: whoever cannot would stand still from then on.

@@ -13,7 +13,8 @@ mod problem;
 mod show;
 mod verify;
 
-pub use adopt::{Adopted, adopt, missing};
+pub(crate) use adopt::strangers;
+pub use adopt::{Adopted, adopt, missing, pending};
 pub use code::{Code, Models};
 pub use fill::{Fill, Progress};
 pub use finish::finish;

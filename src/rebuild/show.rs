@@ -92,19 +92,45 @@ async fn has_caught_up(store: &Store, build: &Build) -> Result<(), Problem> {
     }
 }
 
-/// Nobody writes the build any more.
-pub async fn retire(store: &Store, build: &Build) -> Result<(), Problem> {
-    match build.state {
-        BuildState::Shown => Err(Problem::refused(format!("{} is shown: switch to another build first", label(build)))),
+/// Nobody writes the build any more. The one that is shown only if the read model `is_given_up`.
+pub async fn retire(store: &Store, build: &Build, is_given_up: bool) -> Result<(), Problem> {
+    let alone = store.alone("builds").await?;
+    let retired = retire_alone(&alone, build, is_given_up).await;
+    alone.close().await;
+    retired
+}
+
+async fn retire_alone(store: &Store, build: &Build, is_given_up: bool) -> Result<(), Problem> {
+    let (_, builds) = store.builds().await?;
+    let now = builds.iter().find(|one| label(one) == label(build)).map_or(build.state, |build| build.state);
+    // What is shown is what the view says: whoever changed it may have been killed before it was written down.
+    let shows = store.shown_by(&build.name).await?;
+    let is_shown =
+        shows.is_some_and(|text| text.contains(&format!("`{}`", Tables::Build(build.build).name(&build.name))));
+    if (is_shown || now == BuildState::Shown) && now.is_written() && !is_given_up {
+        let text =
+            format!("{} is shown: switch to another build first, or give the read model up with --shown", label(build));
+        return Err(Problem::refused(text));
+    }
+    match now {
         BuildState::Retired | BuildState::Dropped => Ok(()),
-        BuildState::Building | BuildState::Ready | BuildState::Kept => {
-            let from = [BuildState::Building, BuildState::Ready, BuildState::Kept];
-            Ok(store.set_build((&build.name, build.build), &from, BuildState::Retired, build.mode).await?)
+        BuildState::Building | BuildState::Ready | BuildState::Shown | BuildState::Kept => {
+            set(store, build, &[now], BuildState::Retired, build.mode).await
         }
     }
 }
 
-/// The build's tables are gone.
+async fn set(store: &Store, build: &Build, from: &[BuildState], to: BuildState, mode: Mode) -> Result<(), Problem> {
+    match store.set_build((&build.name, build.build), from, to, mode).await {
+        Err(StoreError::Fenced(_)) => {
+            let from: Vec<_> = from.iter().map(|state| state.as_str()).collect();
+            Err(Problem::refused(format!("{} is not {} any more", label(build), from.join(" or "))))
+        }
+        done => Ok(done?),
+    }
+}
+
+/// The build's tables are gone, and the names too if no other build is written.
 pub async fn drop_build<D: Domain>(store: &Store, code: Code<'_, D>, build: &Build) -> Result<(), Problem> {
     if build.state == BuildState::Dropped {
         return Ok(());
@@ -113,9 +139,17 @@ pub async fn drop_build<D: Domain>(store: &Store, code: Code<'_, D>, build: &Bui
         let text = format!("{} is {}: retire it first", label(build), build.state.as_str());
         return Err(Problem::refused(text));
     }
-    let tables = code.tables().iter().map(|table| Tables::Build(build.build).name(table.name));
-    let drops: Vec<_> = tables.map(|table| format!("DROP TABLE IF EXISTS {table}")).collect();
+    let (_, builds) = store.builds().await?;
+    let is_given_up = !builds.iter().any(|one| one.name == build.name && one.state.is_written());
+    let mut drops = Vec::new();
+    for table in code.tables() {
+        let name = Tables::Build(build.build).name(table.name);
+        let shows = store.shown_by(table.name).await?;
+        if is_given_up && shows.is_some_and(|text| text.contains(&format!("`{name}`"))) {
+            drops.push(format!("DROP VIEW IF EXISTS {}", table.name));
+        }
+        drops.push(format!("DROP TABLE IF EXISTS {name}"));
+    }
     store.patient().define(&drops).await?;
-    let key = (&*build.name, build.build);
-    Ok(store.set_build(key, &[BuildState::Retired], BuildState::Dropped, Mode::Log).await?)
+    set(store, build, &[BuildState::Retired], BuildState::Dropped, Mode::Log).await
 }

@@ -65,10 +65,11 @@ impl Store {
 
     /// Makes the row say where the log ends. Returns what was there before, and where the log ends.
     pub async fn repair_sequence(&self) -> Result<Sequence, StoreError> {
-        // The row is held from the first statement on, so nobody adds an event in between.
+        // The row is held from the first statement on, so nobody adds an event in between. A row that was lost had a generation which
+        // nobody knows, and the time is a number that none has reached by ones: so whoever writes reads what is to be written again.
         let text = "START TRANSACTION; SELECT position FROM event_sequence WHERE id = 1 FOR UPDATE; \
-                    INSERT INTO event_sequence (id, position, unchanged) \
-                    SELECT 1, COALESCE(MAX(position), 0), 1 FROM events \
+                    INSERT INTO event_sequence (id, position, unchanged, generation) \
+                    SELECT 1, COALESCE(MAX(position), 0), 1, UNIX_TIMESTAMP() FROM events \
                     ON DUPLICATE KEY UPDATE batch = batch + 1, position = VALUES(position); COMMIT";
         let rows = self.rows(text, true).await?;
         let row = rows.first().map(|row| column(row, 0)).transpose()?;

@@ -53,7 +53,8 @@ impl Sql {
     }
 
     /// Names of tables are those of `tables` from now on.
-    pub(crate) fn of(&mut self, tables: Tables) -> &mut Self {
+    #[doc(hidden)]
+    pub fn of(&mut self, tables: Tables) -> &mut Self {
         self.tables = tables;
         self
     }

@@ -73,7 +73,7 @@ impl<D: Domain> Subscriptions<D> {
         }
         let pause = LOOK.min(self.settings.lease / 3);
         loop {
-            for (at, build) in self.builds().await {
+            for (at, build) in self.builds() {
                 let name = subscription_of(self.projections[at].name(), build);
                 self.start(&mut known, readers, (at, name, Tables::Build(build)), &looks);
             }
@@ -103,17 +103,14 @@ impl<D: Domain> Subscriptions<D> {
     }
 
     /// The builds that this program reads from the log.
-    async fn builds(&self) -> Vec<(usize, u16)> {
-        let Ok((_, builds)) = self.engine.store.builds().await else { return Vec::new() };
-        match read_from_log(&self.projections, &builds) {
-            Ok(read) => read,
-            Err(unwritable) => {
-                if self.engine.incidents.is_news("builds") {
-                    tracing::error!(%unwritable, "nothing is read from the log");
-                }
-                Vec::new()
+    fn builds(&self) -> Vec<(usize, u16)> {
+        let read = read_from_log(&self.projections, &self.engine.written.builds());
+        read.unwrap_or_else(|unwritable| {
+            if self.engine.incidents.is_news("builds") {
+                tracing::error!(%unwritable, "nothing is read from the log");
             }
-        }
+            Vec::new()
+        })
     }
 
     /// Starts reading what is not read yet.

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod account;
+pub mod cuts;
 mod daemon;
 pub mod golden;
 pub mod laws;

@@ -117,12 +117,15 @@ pub async fn log(arguments: &Jobs) -> anyhow::Result<Report> {
     let mut report = report("log", &|number| cases::log(&arguments.only, number), arguments).await?;
     let site = Site::start(Cores::available()).await?;
     let mut bench = Bench::new(site, Peers::find(&arguments.peers, false, false).await?);
-    let mut rates = Vec::new();
+    let (mut rates, mut filled) = (Vec::new(), Vec::new());
     for _ in 0..arguments.rounds() {
         rates.push(bench.catch_up(arguments.quick).await?);
+        filled.push(bench.fill().await?);
     }
     bench.site.stop().await?;
     report.ratios.push(log::bar(&rates));
+    report.ratios.push(log::rebuild::bar(&filled));
+    report.rows["rebuild"] = json!(filled);
     report.rows["catch_up_events_per_second"] = json!(rates);
     Ok(report)
 }

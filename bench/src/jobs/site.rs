@@ -146,7 +146,8 @@ impl Site {
     /// Makes the database `to` anew, with all tables and rows of `from`.
     async fn copy(&self, from: &str, to: &str) -> anyhow::Result<()> {
         let tables = format!(
-            "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = '{from}' ORDER BY 1"
+            "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = '{from}' \
+             AND table_type = 'BASE TABLE' ORDER BY 1"
         );
         let tables = self.admin.rows(tables, false).await?;
         let tables = tables.iter().map(|row| column::<String>(row, 0)).collect::<Result<Vec<_>, _>>()?;
@@ -155,6 +156,15 @@ impl Site {
         for table in tables {
             let (from, to) = (format!("{from}.{table}"), format!("{to}.{table}"));
             statements += &format!("; CREATE TABLE {to} LIKE {from}; INSERT INTO {to} SELECT * FROM {from}");
+        }
+        let views = format!(
+            "SELECT CAST(table_name AS CHAR), CAST(view_definition AS CHAR) FROM information_schema.views \
+             WHERE table_schema = '{from}' ORDER BY 1"
+        );
+        for row in &self.admin.rows(views, false).await? {
+            let (name, shows): (String, String) = (column(row, 0)?, column(row, 1)?);
+            let shows = shows.replace(&format!("`{from}`."), &format!("`{to}`."));
+            statements += &format!("; CREATE SQL SECURITY INVOKER VIEW {to}.{name} AS {shows}");
         }
         self.admin.rows(statements, false).await?;
         Ok(())

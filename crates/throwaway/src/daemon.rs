@@ -138,6 +138,11 @@ pub fn program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("this program's own file cannot be found")
 }
 
+/// The variables that tell a command where its servers are.
+pub fn client_environment(servers: &Servers) -> Vec<(String, String)> {
+    environment(servers, &servers.lock_nodes, SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
 /// The variables that tell a daemon where its servers are.
 fn environment(servers: &Servers, lock_nodes: &[RedisServer], http: SocketAddr) -> Vec<(String, String)> {
     let mut variables = vec![

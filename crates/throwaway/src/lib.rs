@@ -10,4 +10,4 @@ mod daemon;
 pub mod proxy;
 pub mod servers;
 
-pub use daemon::{Daemon, program};
+pub use daemon::{Daemon, client_environment, program};

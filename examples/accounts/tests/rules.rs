@@ -1,7 +1,7 @@
 //! The rules of accounts, in the words of their log.
 
-use accounts::Accounts;
-use lockkeeper::testing::{given, laws};
+use accounts::{Accounts, Balances};
+use lockkeeper::testing::{cuts, given, laws};
 
 const AMOUNT: &str = r#"{"amount":5}"#;
 
@@ -13,5 +13,7 @@ fn a_transfer_moves_what_is_there_and_no_more() {
     accounts.when("account.transfer", "ada", on).then(&moved);
     accounts.when("account.transfer", "ada", r#"{"to":"bob","amount":6}"#).then_no("overdraft");
     accounts.when("account.transfer", "ada", r#"{"to":"ada","amount":1}"#).then_no("same_account");
-    laws::hold::<Accounts>(&[("account/ada", "account.deposit", AMOUNT), ("account/ada", "account.transfer", on)]);
+    let jobs = [("account/ada", "account.deposit", AMOUNT), ("account/ada", "account.transfer", on)];
+    laws::hold::<Accounts>(&jobs);
+    cuts::leave_the_same_rows(&Balances, &jobs);
 }

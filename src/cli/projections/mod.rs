@@ -43,10 +43,13 @@ pub enum ProjectionsCommand {
         #[command(flatten)]
         json: Json,
     },
-    /// Write a build no more that is not shown
+    /// Write a build no more
     Retire {
         /// The build: items@1
         build: String,
+        /// Also the one that is shown: the read model is given up, and needs no code from then on
+        #[arg(long)]
+        shown: bool,
         #[command(flatten)]
         json: Json,
     },
@@ -70,11 +73,12 @@ pub async fn run<D: Domain>(
     read_models: ReadModels<D>,
     command: ProjectionsCommand,
 ) -> Result<u8, Failed> {
-    let store = daemon::store(config).await?.only_to_write();
+    let reads = daemon::store(config).await?;
+    let store = reads.clone().only_to_write();
     let models = Models { inline: &read_models.projections, log: &read_models.log_projections };
     match command {
-        ProjectionsCommand::List { json } => list(&store, models, None, json).await,
-        ProjectionsCommand::Status { name, json } => list(&store, models, Some(&name), json).await,
+        ProjectionsCommand::List { json } => list(&reads, models, None, json).await,
+        ProjectionsCommand::Status { name, json } => list(&reads, models, Some(&name), json).await,
         ProjectionsCommand::Rebuild(arguments) => rebuild::rebuild(config, &store, models, arguments).await,
         ProjectionsCommand::Switch { build, json } => {
             let (code, build) = find(&store, models, &build).await?;
@@ -88,9 +92,9 @@ pub async fn run<D: Domain>(
             });
             say(json, &build, BuildState::Shown, &format!("{} is shown{}", label(&build), before.unwrap_or_default()))
         }
-        ProjectionsCommand::Retire { build, json } => {
+        ProjectionsCommand::Retire { build, shown, json } => {
             let build = find_any(&store, &build).await?;
-            retire(&store, &build).await?;
+            retire(&store, &build, shown).await?;
             say(json, &build, BuildState::Retired, &format!("{} is not written any more", label(&build)))
         }
         ProjectionsCommand::Drop { build, yes, json } => {
@@ -104,7 +108,9 @@ pub async fn run<D: Domain>(
             drop_build(&store, code, &build).await?;
             say(json, &build, BuildState::Dropped, &format!("the tables of {} are gone", label(&build)))
         }
-        ProjectionsCommand::Verify(arguments) => verify::verify(&store, models, arguments).await,
+        ProjectionsCommand::Verify(arguments) => {
+            verify::verify(if arguments.repairs() { &store } else { &reads }, models, arguments).await
+        }
     }
 }
 
@@ -151,9 +157,9 @@ async fn list<D: Domain>(store: &Store, models: Models<'_, D>, name: Option<&str
     let after = if name.is_some() && is_filled {
         // Two looks tell how fast it is.
         tokio::time::sleep(SAMPLE).await;
-        store.checkpoints().await?
+        Some(store.checkpoints().await?)
     } else {
-        before.clone()
+        None
     };
     let mut listing = Listing::new(&["projection", "version", "written", "state", "since", "progress"], None, json);
     for code in codes.iter().filter(|code| !builds.iter().any(|build| build.name == code.name())) {
@@ -165,7 +171,7 @@ async fn list<D: Domain>(store: &Store, models: Models<'_, D>, name: Option<&str
         )?;
     }
     for build in &builds {
-        let progress = Filled::of(build, &before, &after);
+        let progress = Filled::of(build, &before, after.as_deref());
         listing.add(|| row(build, progress.as_ref()), || object(build, progress.as_ref()))?;
     }
     listing.print()?;
@@ -179,24 +185,28 @@ const SAMPLE: std::time::Duration = std::time::Duration::from_secs(1);
 struct Filled {
     position: u64,
     head: u64,
-    rate: f64,
+    /// Of two looks.
+    rate: Option<f64>,
     is_alive: bool,
 }
 
 impl Filled {
-    fn of(build: &Build, before: &[Checkpoint], after: &[Checkpoint]) -> Option<Self> {
+    fn of(build: &Build, before: &[Checkpoint], after: Option<&[Checkpoint]>) -> Option<Self> {
         let name = build.subscription();
         let find = |all: &[Checkpoint]| all.iter().find(|one| one.name == name).cloned();
-        let (before, after) = (find(before)?, find(after)?);
-        let rate = (after.position.saturating_sub(before.position)) as f64 / SAMPLE.as_secs_f64();
-        Some(Self { position: after.position, head: after.head, rate, is_alive: after.token.is_some() })
+        let before = find(before)?;
+        let later = after.and_then(find);
+        let rate =
+            later.as_ref().map(|later| later.position.saturating_sub(before.position) as f64 / SAMPLE.as_secs_f64());
+        let now = later.unwrap_or(before);
+        Some(Self { position: now.position, head: now.head, rate, is_alive: now.token.is_some() })
     }
 
     fn text(&self) -> String {
         let percent = if self.head == 0 { 100.0 } else { 100.0 * self.position as f64 / self.head as f64 };
         let left = self.head.saturating_sub(self.position) as f64;
         let pace = match self.rate {
-            rate if rate > 0.0 => format!(", {rate:.0}/s, {:.0} s left", left / rate),
+            Some(rate) if rate > 0.0 => format!(", {rate:.0}/s, {:.0} s left", left / rate),
             _ if !self.is_alive => ", nobody fills it".to_owned(),
             _ => String::new(),
         };
@@ -228,6 +238,6 @@ fn object(build: &Build, filled: Option<&Filled>) -> serde_json::Value {
         "projection": build.name, "build": build.build, "version": build.version, "written": build.mode.as_str(),
         "state": build.state.as_str(), "since": build.since.replace(' ', "T") + "Z", "taken_over": build.taken_over,
         "position": filled.map(|filled| filled.position), "head": filled.map(|filled| filled.head),
-        "events_per_second": filled.map(|filled| filled.rate),
+        "events_per_second": filled.and_then(|filled| filled.rate),
     })
 }

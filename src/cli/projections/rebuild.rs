@@ -16,7 +16,7 @@ use crate::daemon;
 use crate::domain::Domain;
 use crate::exit::Exit;
 use crate::projection::next_build;
-use crate::rebuild::{Code, Fill, Models, Problem, Progress, finish, label};
+use crate::rebuild::{Code, Fill, Models, Problem, Progress, finish, label, strangers};
 use crate::store::sql::Tables;
 use crate::store::{Build, BuildState, Checkpoint, Store};
 
@@ -177,6 +177,7 @@ async fn begin_alone<D: Domain>(store: &Store, code: Code<'_, D>) -> Result<Buil
         return Err(Failed::new(Exit::NO, text));
     }
     let new = code.build(next_build(code.name(), &builds));
+    strangers(store, code.tables().iter().map(|table| Tables::Build(new.build).name(table.name))).await?;
     let mut statements = Vec::new();
     for table in code.tables() {
         let name = Tables::Build(new.build).name(table.name);

@@ -4,13 +4,14 @@ use crate::cli::failed::Failed;
 use crate::cli::output::notice;
 use crate::domain::Domain;
 use crate::exit::Exit;
+use crate::page::Failure;
 use crate::rebuild::{Code, Problem, switch};
 use crate::store::{Build, Store};
 
 impl From<Problem> for Failed {
     fn from(problem: Problem) -> Self {
         match problem {
-            Problem::Store(error) => error.into(),
+            Problem::Store(error) | Problem::Page(Failure::Store(error)) => error.into(),
             problem => Self::new(Exit::NO, problem),
         }
     }

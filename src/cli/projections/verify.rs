@@ -27,6 +27,13 @@ pub struct Verify {
     json: Json,
 }
 
+impl Verify {
+    /// Whether it writes.
+    pub fn repairs(&self) -> bool {
+        self.repair
+    }
+}
+
 /// Time between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(2);
 

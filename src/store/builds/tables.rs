@@ -29,6 +29,22 @@ impl Store {
         Ok(names.iter().map(|name| of(name).map(|is_view| if is_view { Named::View } else { Named::Table })).collect())
     }
 
+    /// What a view shows, as far as the account may see.
+    pub async fn shown_by(&self, view: &str) -> Result<Option<String>, StoreError> {
+        let mut sql = Sql::new();
+        sql.raw("SELECT CAST(view_definition AS CHAR) FROM information_schema.views WHERE table_schema = DATABASE() ");
+        sql.raw("AND table_name = ").text(view);
+        let rows = self.rows(sql.into_string(), false).await?;
+        let text: Option<Option<String>> = rows.first().map(|row| column(row, 0)).transpose()?;
+        Ok(text.flatten().filter(|text| !text.is_empty()))
+    }
+
+    /// Whether a table has any row.
+    pub async fn has_rows(&self, table: &str) -> Result<bool, StoreError> {
+        let rows = self.rows(format!("SELECT EXISTS(SELECT 1 FROM {table})"), false).await?;
+        Ok(rows.first().map(|row| column::<i64>(row, 0)).transpose()? == Some(1))
+    }
+
     /// Changes what tables and views there are.
     pub async fn define(&self, statements: &[String]) -> Result<(), StoreError> {
         self.rows(statements.join("; "), true).await.map(drop)

@@ -14,7 +14,7 @@ use support::{
     world::{SHOP, World},
 };
 
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "events", include_str!("../../../migrations/engine/0001_events.sql")),
     (2, "shop", include_str!("../../../migrations/shop/0002_shop.sql")),
     (3, "snapshots", include_str!("../../../migrations/engine/0003_snapshots.sql")),
@@ -22,6 +22,7 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
     (5, "fence", include_str!("../../../migrations/engine/0005_fence.sql")),
     (6, "schemas", include_str!("../../../migrations/engine/0006_schemas.sql")),
     (7, "subscriptions", include_str!("../../../migrations/engine/0007_subscriptions.sql")),
+    (8, "projections", include_str!("../../../migrations/engine/0008_projections.sql")),
 ];
 
 /// The domain's after its first.
@@ -121,7 +122,17 @@ async fn a_process_that_is_killed_after_each_statement_in_turn_leaves_what_the_n
     let (code, output) = lockkeeper(&["migrate"], &environment).await;
     assert_eq!(code, Some(0), "{output}");
     assert!(output.contains("migration 3 (sales) is finished") && output.contains("is current"), "{output}");
-    assert_eq!(picture(&mut sql).await, picture(&mut world.sql().await).await);
+    assert_eq!(picture(&mut sql).await, reference(&world).await);
+}
+
+/// What the command makes of an empty database.
+async fn reference(world: &World) -> Vec<String> {
+    let (mut sql, url) = empty(world, "reference").await;
+    let mut environment = world.environment();
+    environment.insert("DATABASE_URL".into(), url);
+    let (code, output) = lockkeeper(&["migrate"], &environment).await;
+    assert_eq!(code, Some(0), "{output}");
+    picture(&mut sql).await
 }
 
 /// Migrates as versions of this program before did.
@@ -153,15 +164,18 @@ async fn a_database_of_an_earlier_version_is_taken_as_it_is_and_the_earlier_one_
     let mut environment = world.environment();
     environment.insert("DATABASE_URL".into(), url);
     let (code, output) = lockkeeper(&["migrate"], &environment).await;
-    let applied = ["5 (fence)", "6 (schemas)", "7 (subscriptions)", "3 (sales)"];
+    let applied = ["5 (fence)", "6 (schemas)", "7 (subscriptions)", "8 (projections)", "3 (sales)"];
     let told: String = applied.iter().map(|migration| format!("migration {migration} is applied\n")).collect();
-    assert_eq!((code, output), (Some(0), told + "the schema is current\n"));
+    let adopted = ["items", "orders", "order_items", "sales_per_day"];
+    let text = "its table is its first build, and the name a view that shows it";
+    let adopted: String = adopted.iter().map(|name| format!("{name}: {text}\n")).collect();
+    assert_eq!((code, output), (Some(0), told + "the schema is current\n" + &adopted));
     let kept = "SELECT position + (SELECT stock FROM items) FROM event_sequence WHERE id = 1 AND batch = 0";
     let kept: i64 = sql.fetch_one(kept).await.expect("the rows").get_unchecked(0);
     assert_eq!(kept, 48);
     sql.execute("UPDATE event_sequence SET position = 0").await.expect("as in an empty one");
-    assert_eq!(picture(&mut sql).await, picture(&mut world.sql().await).await);
-    as_before(&mut world.sql().await, 7).await;
+    assert_eq!(picture(&mut sql).await, reference(&world).await);
+    as_before(&mut sql, 8).await;
     let (code, output) = lockkeeper(&["migrate"], &environment).await;
     assert_eq!((code, output.as_str()), (Some(0), "the schema is current\n"), "nothing is left to do");
 }

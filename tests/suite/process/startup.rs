@@ -127,6 +127,8 @@ async fn a_missing_grant_is_exit_77_and_named() {
 async fn the_grants_that_the_documentation_names_are_enough_and_one_fewer_is_too_few() {
     let world = World::new().await;
     let mut root = world.sql().await;
+    let (code, output) = lockkeeper(&["migrate"], &world.environment()).await;
+    assert_eq!(code, Some(0), "{output}");
     let database = world.database.rsplit('/').next().unwrap_or_default().to_owned();
     let account = format!("'daemon_{}'@'127.0.0.1'", world.prefix);
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md"))

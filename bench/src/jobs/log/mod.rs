@@ -1,5 +1,7 @@
 //! What readers of the log cost those who write, and how fast one reads that begins with the first event.
 
+pub mod rebuild;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};

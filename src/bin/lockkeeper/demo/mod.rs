@@ -5,6 +5,7 @@ mod chaos;
 mod fleet;
 mod jobs;
 mod progress;
+mod rebuild;
 mod tally;
 mod verdict;
 
@@ -25,6 +26,7 @@ use self::chaos::Chaos;
 use self::fleet::Fleet;
 use self::jobs::{Offer, Shopper};
 use self::progress::Progress;
+use self::rebuild::Rebuild;
 use self::tally::Tally;
 use self::verdict::Verdict;
 use crate::shop::audit;
@@ -152,6 +154,8 @@ struct Sale {
     earlier: HashSet<JobId>,
     /// The reader of replies and the producers; they end with this.
     tasks: JoinSet<anyhow::Result<()>>,
+    /// Read models are filled anew meanwhile.
+    rebuild: Rebuild,
 }
 
 impl Sale {
@@ -164,7 +168,8 @@ impl Sale {
         let counter = Counter { url, reply, tally: Arc::new(Tally::default()) };
         let offer = Offer { prefix: String::new(), items: arguments.items as usize, stock: arguments.stock };
         let (earlier, tasks) = (HashSet::new(), JoinSet::new());
-        let mut sale = Sale { servers, fleet, store, broker, counter, offer, earlier, tasks };
+        let rebuild = Rebuild::default();
+        let mut sale = Sale { servers, fleet, store, broker, counter, offer, earlier, tasks, rebuild };
         sale.settled().await?;
         sale.look_back().await?;
         sale.tasks.spawn(sale.counter.clone().read_replies());
@@ -234,8 +239,11 @@ impl Sale {
             if let Some(progress) = &mut progress {
                 progress.show((total + done).saturating_sub(goal));
             }
+            let share = 1.0 - goal.saturating_sub(done) as f64 / total.max(1) as f64;
+            if let Some(progress) = &progress {
+                self.rebuild.step(share, &self.servers)?.iter().for_each(|text| progress.say(text));
+            }
             if let Some(chaos) = &mut chaos {
-                let share = 1.0 - goal.saturating_sub(done) as f64 / total.max(1) as f64;
                 let told = chaos.step(share, &mut self.servers, &mut self.fleet).await?;
                 told.iter().zip(&progress).for_each(|(text, progress)| progress.say(text));
             }
@@ -309,11 +317,13 @@ impl Sale {
         let tally = self.counter.tally.clone();
         let left = self.settled().await?;
         self.caught_up().await?;
+        let rebuilt = self.rebuild.judge(&self.servers).await?;
         let drained = self.fleet.drain().await;
         let pushed: HashSet<JobId> = tally.pushed().union(&self.earlier).copied().collect();
         let audit = audit(&self.store, Some(&pushed)).await?;
         let mut lines: Vec<Line> = vec![verdict::answers(&tally), verdict::streams(&left)];
         lines.extend(audit.lines);
+        lines.push(rebuilt);
         lines.push(verdict::drained(drained));
         Ok(Verdict::new(lines, tally.measures(), arguments.producers as usize, WINDOW))
     }

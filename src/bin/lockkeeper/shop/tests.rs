@@ -20,7 +20,7 @@ fn every_stored_event_is_read_and_written_as_ever() {
 }
 
 /// What leads to every kind of state.
-const HISTORY: &[Line<'_>] = &[
+pub(super) const HISTORY: &[Line<'_>] = &[
     (
         "item/pen",
         "item.registered",

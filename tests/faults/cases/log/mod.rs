@@ -1,6 +1,8 @@
 //! Faults of who reads the log: killed, frozen, robbed of the subscription; and what cannot be read. After every case the rows of
 //! `sales_per_day` are compared with the log.
 
+pub mod rebuild;
+
 use std::time::Duration;
 
 use rand::RngExt;

@@ -8,8 +8,8 @@ use graph::Graph;
 
 /// Ranks, lowest first: a module imports only from its own rank's earlier modules' ranks.
 const RANKS: [&[&str]; 5] = [
-    &["domain", "job", "plan", "fleet", "config", "metrics", "lifecycle", "fail", "exit", "testing"],
-    &["store", "projection", "stream", "lock", "spans"],
+    &["domain", "job", "plan", "fleet", "config", "metrics", "lifecycle", "fail", "exit"],
+    &["store", "projection", "stream", "lock", "spans", "testing"],
     &["batch", "page"],
     &["worker", "retention", "subscription", "rebuild", "audit"],
     &["cli", "connect", "daemon", "http", "reload", "signals", "telemetry", "view", "lib"],
@@ -40,7 +40,11 @@ fn a_module_imports_only_from_earlier_ranks_and_the_pure_ones_do_no_io() {
         for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
             for other in line.split("crate::").skip(1) {
                 let other = other.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
-                let Some(other_rank) = rank(other) else { continue };
+                // Tests use the kit for tests, whatever it is about.
+                let Some(other_rank) = rank(other).filter(|_| !(other == "testing" && name.ends_with("tests.rs")))
+                else {
+                    continue;
+                };
                 assert!(other_rank <= own, "{name} imports {other}, which is of a later rank: {line}");
                 seen += 1;
             }

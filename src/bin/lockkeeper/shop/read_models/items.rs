@@ -6,7 +6,10 @@ use lockkeeper::projection::{Column, Rows, StateProjection, Table, Touches};
 use crate::shop::{Event, Shop, State, item};
 
 /// Keeps the table `items`.
-pub struct Items;
+pub struct Items {
+    /// Of this code.
+    pub version: u16,
+}
 
 const MONEY: &str = "DECIMAL(10,3)";
 
@@ -31,6 +34,10 @@ pub const ITEMS: Table = Table {
 impl StateProjection<Shop> for Items {
     fn table(&self) -> &'static Table {
         const { &ITEMS }
+    }
+
+    fn version(&self) -> u16 {
+        self.version
     }
 
     fn aggregates(&self) -> &'static [&'static str] {

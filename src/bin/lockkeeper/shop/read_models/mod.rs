@@ -10,10 +10,23 @@ use super::Shop;
 
 /// Those that are written with the events.
 pub fn all() -> Vec<Box<dyn Projection<Shop>>> {
-    vec![Box::new(items::Items), Box::new(orders::Orders), Box::new(orders::OrderItems)]
+    let mut all: Vec<Box<dyn Projection<Shop>>> =
+        vec![Box::new(items::Items { version: 1 }), Box::new(orders::Orders), Box::new(orders::OrderItems)];
+    if knows_two_versions() {
+        all.push(Box::new(items::Items { version: 2 }));
+    }
+    all
+}
+
+/// Whether a test has this program know a version of `items` that others do not. Release builds never do.
+fn knows_two_versions() -> bool {
+    cfg!(debug_assertions) && std::env::var_os("LOCKKEEPER_TEST_ITEMS").is_some()
 }
 
 /// Those that are read from the log.
 pub fn of_log() -> Vec<Box<dyn LogProjection<Shop>>> {
     vec![Box::new(sales::SalesPerDay)]
 }
+
+#[cfg(test)]
+mod tests;
