@@ -396,6 +396,8 @@ SUBSCRIPTIONS = [
           [(most("lockkeeper_subscription_owned", by=("subscription", "instance")), "{{subscription}} {{instance}}")], w=6, h=6),
     panel("state-timeline", "States", "bool_yes_no", "running, paused by an operator, or stopped before an event that it cannot get past.",
           [(f"{most('lockkeeper_subscription_state', by=('subscription', 'state'))} > 0", "{{subscription}} {{state}}")], w=6, h=6),
+    graph("Parked", "short", "Events that a reader has gone past without doing them: `lockkeeper subscriptions parked list`. Should be 0.",
+          [(most("lockkeeper_subscription_parked_events", by=("subscription",)), "{{subscription}}")], red=1, w=4, h=6),
     graph("Takes and holes", "short", "takes: changes of reader. holes: must be 0; the log lost rows in its midst.",
           [(f"sum by (subscription) (increase({pick('lockkeeper_subscription_takes_total')}[{WINDOW}]))", "{{subscription}}"),
            (f"sum (increase({pick('lockkeeper_log_gaps_total')}[{WINDOW}]))", "holes")], w=4, h=6),

@@ -29,7 +29,7 @@ pub struct Engine<D: Domain> {
     /// The locks of the batches in flight.
     pub lock_table: LockTable,
     /// Read models, updated in the batch's transaction.
-    pub projections: Vec<Box<dyn Projection<D>>>,
+    pub projections: Vec<Arc<dyn Projection<D>>>,
     /// Which builds of them.
     pub written: WrittenBuilds,
     /// States of recently used aggregates.
@@ -63,7 +63,7 @@ pub struct Parts<D: Domain> {
     /// One lock per aggregate.
     pub locks: Redlock,
     /// The domain's read models.
-    pub projections: Vec<Box<dyn Projection<D>>>,
+    pub projections: Vec<Arc<dyn Projection<D>>>,
     /// Counters and durations.
     pub metrics: Arc<Metrics>,
     /// The database's limit on a packet, in bytes.

@@ -222,7 +222,7 @@ async fn run<D: Domain, O: Own>(program: &Program<D>, cli: Cli<O>, matches: &Arg
         Command::DeadLetters(command) => dead_letters::run(&load()?, command).await,
         Command::Scheduled(command) => scheduled::run(&load()?, command).await,
         Command::Streams(command) => streams::run(&load()?, command).await,
-        Command::Subscriptions(command) => subscriptions::run(&load()?, command).await,
+        Command::Subscriptions(command) => subscriptions::run(&load()?, (program.read_models)(), command).await,
         Command::Projections(command) => projections::run(&load()?, (program.read_models)(), command).await,
         Command::Prune(bounds) => prune::prune(&load()?, &bounds).await,
         Command::Top(top) => top::top(top, || load::listen(cli.config.as_deref(), matches)).await,
@@ -274,7 +274,7 @@ async fn migrate<D: Domain>(program: &Program<D>, config: &Config, arguments: Mi
             None => format!("the sequence row was not there, and says {log} now, where the log ends"),
         })?;
     }
-    for adopted in rebuild::adopt(&store, Models { inline: &projections, log: &log_projections }).await? {
+    for adopted in rebuild::adopt(&store, Models { states: &projections, log: &log_projections }).await? {
         output::told(match adopted {
             Adopted::Table(name) => format!("{name}: its table is its first build, and the name a view that shows it"),
             Adopted::New(name) => format!("{name}: it has an empty table"),

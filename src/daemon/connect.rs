@@ -16,7 +16,7 @@ use crate::http;
 use crate::lifecycle::Lifecycle;
 use crate::lock;
 use crate::metrics::{Known, Metrics};
-use crate::projection::{LogProjection, Projection, read_from_log};
+use crate::projection::{LogProjection, Projection, Source, read_from_log};
 use crate::rebuild::Models;
 use crate::spans::Spans;
 use crate::store::{Conflict, Migration, Outage, Repeat};
@@ -43,7 +43,7 @@ impl<D: Domain> Default for ReadModels<D> {
 /// A daemon whose parts are connected.
 pub(super) struct Daemon<D: Domain> {
     pub engine: Arc<Engine<D>>,
-    pub log_projections: Vec<Arc<dyn LogProjection<D>>>,
+    pub sources: Vec<Source<D>>,
     pub prefetch: Prefetch,
     pub seats: Seats,
     pub lifecycle: Lifecycle,
@@ -78,7 +78,7 @@ pub(super) async fn connect_all<D: Domain>(
     metrics.configured(true, unix_seconds());
     let store = store(config).await?.with_migrations(migrations).observed(metrics.clone()).only_to_write();
     prepare(&store, config).await?;
-    adopt_read_models(&store, config, Models { inline: &projections, log: &log_projections }).await?;
+    adopt_read_models(&store, config, Models { states: &projections, log: &log_projections }).await?;
     compare_events::<D>(&store, config).await?;
     let broker = broker(config).await?;
     accept(&broker, config).await?;
@@ -92,11 +92,14 @@ pub(super) async fn connect_all<D: Domain>(
         .map_err(|error| StartError::Unavailable(format!("http.listen: {listen} cannot be opened: {error}")))?;
     let max_packet = store.server().await?.max_packet;
     let (cache_bytes, hold_after_dead) = (config.batch.cache_bytes as usize, config.stream.hold_after_dead);
+    let projections: Vec<Arc<dyn Projection<D>>> = projections.into_iter().map(Arc::from).collect();
+    let log = log_projections.into_iter().map(|one| Source::Log(Arc::from(one)));
+    let later = projections.iter().filter(|one| one.is_later()).cloned().map(Source::States);
+    let sources: Vec<Source<D>> = log.chain(later).collect();
     let parts = Parts { store, broker, locks, projections, metrics, max_packet, cache_bytes, hold_after_dead };
     let engine = Arc::new(Engine::new(parts));
-    let log_projections: Vec<Arc<dyn LogProjection<D>>> = log_projections.into_iter().map(Arc::from).collect();
     engine.look_at_builds().await.map_err(StartError::Refused)?;
-    read_from_log(&log_projections, &engine.written.builds())
+    read_from_log(&sources, &engine.written.builds())
         .map_err(|unwritable| StartError::Refused(unwritable.to_string()))?;
     engine.clock.set(engine.broker.time_ms().await?);
     watchdog::watch(&engine, config.batch.decide_timeout).map_err(no_thread)?;
@@ -120,7 +123,7 @@ pub(super) async fn connect_all<D: Domain>(
         decides: Box::new(move || deciding.upgrade().is_some_and(|engine| engine.deciding.is_under_way())),
     })
     .map_err(no_thread)?;
-    Ok(Daemon { engine, log_projections, prefetch, seats, lifecycle, listener, spans, fitness })
+    Ok(Daemon { engine, sources, prefetch, seats, lifecycle, listener, spans, fitness })
 }
 
 fn no_thread(error: std::io::Error) -> StartError {

@@ -15,7 +15,7 @@ use crate::daemon::vouch;
 use crate::domain::Domain;
 use crate::fleet::Fitness;
 use crate::metrics::Stalled;
-use crate::projection::LogProjection;
+use crate::projection::Source;
 use crate::store::{Outage, SchemaState, StoreError};
 use crate::worker::{IntakeStatus, Prefetch};
 
@@ -106,7 +106,7 @@ pub(super) struct Watch<D: Domain> {
     /// Told of every probe.
     pub fitness: watch::Sender<Fitness>,
     /// What is read from the log.
-    pub log_projections: Vec<Arc<dyn LogProjection<D>>>,
+    pub sources: Vec<Source<D>>,
     /// How long a decision may take.
     pub decide_timeout: Duration,
     /// Whether it does not matter that a newer program may have written what this one does not read.
@@ -210,7 +210,7 @@ impl<D: Domain> Watch<D> {
             // A build that this program cannot write keeps it from committing anything.
             match self.engine.look_at_builds().await {
                 Ok(()) => {
-                    vouch::vouch(&self.engine, &self.log_projections).await.map_err(told)?;
+                    vouch::vouch(&self.engine, &self.sources).await.map_err(told)?;
                     seen.builds = Some(Instant::now());
                 }
                 // The schema may say more of it.

@@ -95,7 +95,7 @@ pub async fn run_with<D: Domain>(
 impl<D: Domain> Daemon<D> {
     /// Starts every loop, waits for the end of one of them or for the drain, and sees the drain through.
     async fn supervise(self, config: &Config) -> End {
-        let Self { engine, log_projections, prefetch, seats, lifecycle, listener, spans, fitness } = self;
+        let Self { engine, sources, prefetch, seats, lifecycle, listener, spans, fitness } = self;
         let (metrics, locks) = (engine.metrics.clone(), engine.locks.clone());
         let broker = engine.broker.clone();
         let reading = IntakeStatus::new(metrics.clone());
@@ -114,7 +114,7 @@ impl<D: Domain> Daemon<D> {
             reading: reading.clone(),
             health,
             fitness,
-            log_projections: log_projections.clone(),
+            sources: sources.clone(),
             decide_timeout: config.batch.decide_timeout,
             despite_schemas: config.despite_schemas,
         };
@@ -190,7 +190,7 @@ impl<D: Domain> Daemon<D> {
             let owner = seats.clone();
             let subscriptions = Subscriptions {
                 engine: engine.clone(),
-                projections: log_projections,
+                sources,
                 lifecycle: lifecycle.clone(),
                 settings: subscription_settings(config),
                 holder: connect::host(),

@@ -1,18 +1,13 @@
 //! A daemon's word that it can write a build which is being filled: without it nobody has everybody write the build.
 
-use std::sync::Arc;
-
 use crate::batch::Engine;
 use crate::domain::Domain;
-use crate::projection::{LogProjection, Table, shape};
+use crate::projection::{Source, Table, shape};
 use crate::store::sql::Tables;
 use crate::store::{Build, BuildState, Mode, Outage, StoreError};
 
 /// Shows which builds are written, and gives its word for those that are being filled, if it may write their tables.
-pub(super) async fn vouch<D: Domain>(
-    engine: &Engine<D>,
-    log_projections: &[Arc<dyn LogProjection<D>>],
-) -> Result<(), StoreError> {
+pub(super) async fn vouch<D: Domain>(engine: &Engine<D>, sources: &[Source<D>]) -> Result<(), StoreError> {
     let builds = engine.written.builds();
     let missing = engine.written.get().missing.clone();
     for projection in engine.projections.iter().filter(|projection| !projection.tables().is_empty()) {
@@ -24,7 +19,7 @@ pub(super) async fn vouch<D: Domain>(
         if build.state != BuildState::Building {
             continue;
         }
-        let Some(tables) = tables(engine, log_projections, build).filter(|tables| shape(tables) == build.shape) else {
+        let Some(tables) = tables(engine, sources, build).filter(|tables| shape(tables) == build.shape) else {
             continue;
         };
         if may_write(engine, build, tables).await? {
@@ -35,15 +30,13 @@ pub(super) async fn vouch<D: Domain>(
 }
 
 /// The tables of the code that would write the build.
-fn tables<D: Domain>(
-    engine: &Engine<D>,
-    log_projections: &[Arc<dyn LogProjection<D>>],
-    build: &Build,
-) -> Option<&'static [Table]> {
+fn tables<D: Domain>(engine: &Engine<D>, sources: &[Source<D>], build: &Build) -> Option<&'static [Table]> {
     let is_it = |name, version| name == build.name && version == build.version;
     match build.mode {
         Mode::Inline => engine.projections.iter().find(|one| is_it(one.name(), one.version())).map(|one| one.tables()),
-        Mode::Log => log_projections.iter().find(|one| is_it(one.name(), one.version())).map(|one| one.tables()),
+        Mode::Log | Mode::Later => {
+            sources.iter().map(Source::code).find(|one| is_it(one.name(), one.version())).map(|one| one.tables())
+        }
     }
 }
 

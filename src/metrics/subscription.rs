@@ -97,6 +97,11 @@ impl Metrics {
         }
     }
 
+    /// How many events it has gone past without doing them.
+    pub fn parked(&self, name: &str, events: u64) {
+        self.set(&SUBSCRIPTION_PARKED, [("subscription", name)], events as f64);
+    }
+
     /// The log has a hole.
     pub fn log_gap(&self) {
         self.add(&LOG_GAPS, [], 1);

@@ -24,7 +24,11 @@ pub struct Fold<D: Domain> {
 }
 
 /// Aggregates after a page, with what the page did to them.
-pub struct Folded<D: Domain>(Vec<After<D>>);
+pub struct Folded<D: Domain> {
+    /// Where the page's first event is.
+    position: u64,
+    aggregates: Vec<After<D>>,
+}
 
 /// An aggregate after a page.
 struct After<D: Domain> {
@@ -81,7 +85,7 @@ impl<D: Domain> Fold<D> {
             unwinding(position, || events.iter().for_each(|event| D::evolve(&mut state, event)))?;
             folded.push(After { aggregate, version: version + events.len() as u64, state, events });
         }
-        Ok(Folded(folded))
+        Ok(Folded { position, aggregates: folded })
     }
 
     fn take(&mut self, aggregate: &AggregateId) -> Option<(u64, D::State)> {
@@ -94,7 +98,7 @@ impl<D: Domain> Fold<D> {
 
     /// Remembers the states, now that the page is done.
     pub fn keep(&mut self, folded: Folded<D>) {
-        for After { aggregate, version, state, .. } in folded.0 {
+        for After { aggregate, version, state, .. } in folded.aggregates {
             self.weight += weight::<D>(&aggregate, &state);
             self.recent.insert(aggregate, (version, state));
         }
@@ -131,10 +135,10 @@ impl<D: Domain> Folded<D> {
     /// Has the projection write these aggregates.
     pub fn write(&self, projection: &dyn Projection<D>, rows: &mut Sql) -> Result<(), Failure> {
         let changes: Vec<Change<'_, D>> = self
-            .0
+            .aggregates
             .iter()
             .map(|After { aggregate, version, state, events }| Change { aggregate, version: *version, state, events })
             .collect();
-        unwinding(0, || projection.write(&changes, rows))
+        unwinding(self.position, || projection.write(&changes, rows))
     }
 }

@@ -1,4 +1,4 @@
-//! One page's story: read a piece of the log, have a log projection say what it means, commit that together with its checkpoint.
+//! One page's story: read a piece of the log, have a projection say what it means, commit that together with its checkpoint.
 //!
 //! The log is an array: positions are dense and in commit order, so a piece that has no hole is complete, and never changes. A
 //! projection of aggregates is filled by pages too, which are folded into states on the way ([`Fold`]).
@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use crate::domain::Domain;
 use crate::fail;
-use crate::projection::{Happened, LogProjection};
+use crate::projection::{Code, Happened, LogProjection};
 use crate::store::sql::{Sql, Tables};
-use crate::store::{LogPage, Only, Store, StoreError};
+use crate::store::{LogPage, Only, ParkedAggregates, RecordedEvent, Store, StoreError, park};
 use decoded::{Decoded, decode, unwinding};
 pub use failure::Failure;
 pub use fold::{Fold, Folded};
@@ -42,20 +42,68 @@ pub struct Done {
     pub bytes: usize,
 }
 
-/// Does the next page of a log projection's build, of at most `limit` events; `None` when there is nothing behind the checkpoint.
+/// What a page is done with.
+pub struct Reading<'a, D: Domain> {
+    /// The code of the read model.
+    pub code: Code<'a, D>,
+    /// The states so far, of a read model of aggregates.
+    pub fold: &'a mut Fold<D>,
+    /// Of these aggregates events are parked, and so are all that come.
+    pub parked: &'a ParkedAggregates,
+}
+
+/// Does the next page of a build, of at most `limit` events; `None` when there is nothing behind the checkpoint.
 pub async fn run<D: Domain>(
     store: &Store,
-    projection: &dyn LogProjection<D>,
+    reading: Reading<'_, D>,
     place: Place<'_>,
     (limit, max_packet): (u32, u64),
 ) -> Result<Option<Done>, Failure> {
-    let Some(page) = read(store, Only::Types(projection.events()), place.position, limit).await? else {
-        return Ok(None);
-    };
+    let Reading { code, fold, parked } = reading;
+    let Some(mut page) = read(store, code.only(), place.position, limit).await? else { return Ok(None) };
     let mut rows = Sql::new();
     rows.of(place.tables);
-    log_rows(projection, &page, &mut rows)?;
-    commit(store, place, &page, &rows, max_packet).await.map(Some)
+    if !parked.is_empty() {
+        let is_behind =
+            |event: &RecordedEvent| parked.contains(&(event.aggregate_type.clone(), event.aggregate_id.clone()));
+        let behind: Vec<RecordedEvent> = page.events.extract_if(.., |event| is_behind(event)).collect();
+        park(place.name, &behind.iter().collect::<Vec<_>>(), "an earlier event of its aggregate is parked", &mut rows);
+    }
+    let folded = write(store, code, fold, &page, &mut rows).await?;
+    let done = commit(store, place, &page, &rows, max_packet).await?;
+    folded.into_iter().for_each(|folded| fold.keep(folded));
+    Ok(Some(done))
+}
+
+/// Goes past the next event, which cannot be done, and parks it.
+pub async fn run_past<D: Domain>(
+    store: &Store,
+    code: Code<'_, D>,
+    place: Place<'_>,
+    why: &str,
+) -> Result<Option<Done>, Failure> {
+    let Some(page) = read(store, code.only(), place.position, 1).await? else { return Ok(None) };
+    let mut rows = Sql::new();
+    park(place.name, &page.events.iter().collect::<Vec<_>>(), why, &mut rows);
+    commit(store, place, &page, &rows, u64::MAX).await.map(Some)
+}
+
+/// Has the code write what a page means. Returns the states after it, of a read model of aggregates.
+pub async fn write<D: Domain>(
+    store: &Store,
+    code: Code<'_, D>,
+    fold: &mut Fold<D>,
+    page: &LogPage,
+    rows: &mut Sql,
+) -> Result<Option<Folded<D>>, Failure> {
+    match code {
+        Code::Log(projection) => log_rows(projection, page, rows).map(|()| None),
+        Code::States(projection) => {
+            let folded = fold.page(store, &page.events).await?;
+            folded.write(projection, rows)?;
+            Ok(Some(folded))
+        }
+    }
 }
 
 /// Reads the page behind the position `after`; `None` when there is nothing.

@@ -1,19 +1,13 @@
 //! Which builds a program writes: what the database lists, matched with the code that it has. Pure.
 
-use uuid::Uuid;
+use std::sync::Arc;
 
+use super::code::Source;
 use super::inline::Projection;
-use super::log::LogProjection;
-use super::table::Table;
+use super::table::{Table, shape};
 use crate::domain::Domain;
 use crate::store::sql::Tables;
 use crate::store::{Build, BuildState, Mode};
-
-/// The digest of how tables are described. It says nothing of the code that fills them.
-pub fn shape(tables: &[Table]) -> Uuid {
-    let text: Vec<_> = tables.iter().map(|table| table.create("TABLE", table.name, true)).collect();
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, text.join(";").as_bytes())
-}
 
 /// What a transaction writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,19 +35,20 @@ pub enum Unwritable {
 
 impl Written {
     /// Everything under its plain name: for a database that knows nothing of builds.
-    pub fn plain<D: Domain>(projections: &[Box<dyn Projection<D>>]) -> Self {
-        let targets = (0..projections.len()).map(|at| (at, Tables::Plain)).collect();
+    pub fn plain<D: Domain>(projections: &[Arc<dyn Projection<D>>]) -> Self {
+        let inline = projections.iter().enumerate().filter(|(_, one)| !one.is_later());
+        let targets = inline.map(|(at, _)| (at, Tables::Plain)).collect();
         Self { targets, ..Self::default() }
     }
 
     /// What is to be written as the database lists it.
     pub fn of<D: Domain>(
-        projections: &[Box<dyn Projection<D>>],
+        projections: &[Arc<dyn Projection<D>>],
         generation: u32,
         builds: &[Build],
     ) -> Result<Self, Unwritable> {
         let mut written = Self { generation: Some(generation), ..Self::default() };
-        for (at, projection) in projections.iter().enumerate() {
+        for (at, projection) in projections.iter().enumerate().filter(|(_, one)| !one.is_later()) {
             let name = projection.name();
             if projection.tables().is_empty() {
                 written.targets.push((at, Tables::Plain));
@@ -62,7 +57,9 @@ impl Written {
             }
         }
         for build in builds.iter().filter(|build| build.mode == Mode::Inline && build.state.is_written()) {
-            let found = projections.iter().position(|one| one.name() == build.name && one.version() == build.version);
+            let found = projections
+                .iter()
+                .position(|one| one.name() == build.name && one.version() == build.version && !one.is_later());
             let at = found.ok_or_else(|| Unwritable::Unknown(build.name.clone(), build.build, build.version))?;
             is_of_shape(build, projections[at].tables())?;
             written.targets.push((at, Tables::Build(build.build)));
@@ -72,16 +69,16 @@ impl Written {
 }
 
 /// The builds that are read from the log by code that this program has, each with that code's place in the list.
-pub fn read_from_log<D: Domain>(
-    projections: &[std::sync::Arc<dyn LogProjection<D>>],
-    builds: &[Build],
-) -> Result<Vec<(usize, u16)>, Unwritable> {
-    let read = builds.iter().filter(|build| build.mode == Mode::Log && build.state.is_written());
+pub fn read_from_log<D: Domain>(sources: &[Source<D>], builds: &[Build]) -> Result<Vec<(usize, u16)>, Unwritable> {
+    let read = builds.iter().filter(|build| build.mode != Mode::Inline && build.state.is_written());
     let each = read.filter_map(|build| {
-        let found = projections.iter().position(|one| one.name() == build.name && one.version() == build.version);
-        Some((found?, build))
+        let is_it = |source: &Source<D>| {
+            let code = source.code();
+            (code.name(), code.version(), code.mode()) == (&*build.name, build.version, build.mode)
+        };
+        Some((sources.iter().position(is_it)?, build))
     });
-    each.map(|(at, build)| is_of_shape(build, projections[at].tables()).map(|()| (at, build.build))).collect()
+    each.map(|(at, build)| is_of_shape(build, sources[at].code().tables()).map(|()| (at, build.build))).collect()
 }
 
 fn is_of_shape(build: &Build, tables: &[Table]) -> Result<(), Unwritable> {

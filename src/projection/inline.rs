@@ -29,6 +29,12 @@ pub trait Projection<D: Domain>: Send + Sync {
         1
     }
 
+    /// Whether it is written from the log, a moment later, and not in the batch: then it costs no job anything, and an event that it
+    /// cannot take is parked. Its tables must be described.
+    fn is_later(&self) -> bool {
+        false
+    }
+
     /// The aggregate types that it is about; nothing else is read when it is filled.
     fn aggregates(&self) -> &'static [&'static str] {
         D::AGGREGATES

@@ -11,6 +11,7 @@
 //! the plain name is a view that shows one of them.
 
 mod builds;
+mod code;
 mod inline;
 mod log;
 mod state;
@@ -19,10 +20,13 @@ mod write;
 
 pub use crate::store::Migration;
 pub use crate::store::sql::Sql;
-pub(crate) use builds::{Written, next_build, read_from_log, shape, shown};
+pub(crate) use builds::{Written, next_build, read_from_log, shown};
+#[doc(hidden)]
+pub use code::{Code, Source};
 pub use inline::{Change, Projection};
 pub use log::{Happened, LogProjection};
 pub use state::{Rows, StateProjection, Touches, Value};
+pub(crate) use table::shape;
 pub use table::{Column, Table};
 
 #[cfg(test)]

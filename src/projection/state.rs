@@ -102,6 +102,11 @@ pub trait StateProjection<D: Domain>: Send + Sync {
         1
     }
 
+    /// Whether it is written from the log, a moment later: see [`Projection::is_later`](super::Projection::is_later).
+    fn is_later(&self) -> bool {
+        false
+    }
+
     /// The aggregate types that have rows here.
     fn aggregates(&self) -> &'static [&'static str];
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use uuid::Uuid;
+
 /// A column: its name, and its type as the server has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -84,6 +86,12 @@ impl Table {
     pub(crate) fn show(&self, what: &str, view: &str, of: &str) -> String {
         format!("{what} SQL SECURITY INVOKER VIEW {view} AS SELECT {} FROM {of}", self.names())
     }
+}
+
+/// The digest of how tables are described. It says nothing of the code that fills them.
+pub fn shape(tables: &[Table]) -> Uuid {
+    let text: Vec<_> = tables.iter().map(|table| table.create("TABLE", table.name, true)).collect();
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, text.join(";").as_bytes())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What a description writes.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -111,7 +113,7 @@ fn what_may_be_gone_is_deleted_first_and_what_is_not_concerned_is_not_written() 
 #[test]
 fn what_is_written_follows_from_what_the_database_lists() {
     use crate::store::{Build, BuildState, Mode};
-    let projections: Vec<Box<dyn Projection<Accounts>>> = vec![Box::new(Balances)];
+    let projections: Vec<Arc<dyn Projection<Accounts>>> = vec![Arc::new(Balances)];
     let build = |build, version, state| Build {
         name: "balances".to_owned(),
         build,

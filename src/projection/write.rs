@@ -53,6 +53,10 @@ impl<D: Domain, P: StateProjection<D>> Projection<D> for P {
         StateProjection::version(self)
     }
 
+    fn is_later(&self) -> bool {
+        StateProjection::is_later(self)
+    }
+
     fn aggregates(&self) -> &'static [&'static str] {
         StateProjection::aggregates(self)
     }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::code::{Code, Models};
+use super::models::Models;
 use super::problem::Problem;
 use crate::domain::Domain;
+use crate::projection::Code;
 use crate::projection::Table;
 use crate::store::sql::Tables;
-use crate::store::{Conflict, Mode, Named, Repeat, Store, StoreError};
+use crate::store::{Alone, Conflict, Mode, Named, Repeat, Store, StoreError};
 
 /// What became of a read model that had no build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub async fn pending<D: Domain>(store: &Store, models: Models<'_, D>) -> Result<
     for code in missing(store, models).await? {
         let names: Vec<_> = code.tables().iter().map(|table| table.name.to_owned()).collect();
         let is_there = store.named(&names).await?.iter().any(Option::is_some);
-        if is_there || is_empty || code.mode() == Mode::Log {
+        if is_there || is_empty || code.mode() != Mode::Inline {
             pending.push(code.name());
         }
     }
@@ -47,14 +48,14 @@ pub async fn adopt<D: Domain>(store: &Store, models: Models<'_, D>) -> Result<Ve
     if missing(store, models).await?.is_empty() {
         return Ok(Vec::new());
     }
-    let alone = store.alone("builds").await?;
+    let alone = store.alone().await?;
     let adopted = adopt_all(&alone, models).await;
     alone.close().await;
     adopted
 }
 
-async fn adopt_all<D: Domain>(store: &Store, models: Models<'_, D>) -> Result<Vec<Adopted>, Problem> {
-    let mut adopted = Vec::new();
+async fn adopt_all<D: Domain>(alone: &Alone, models: Models<'_, D>) -> Result<Vec<Adopted>, Problem> {
+    let (mut adopted, store) = (Vec::new(), alone.store());
     for code in missing(store, models).await? {
         let names: Vec<_> = code.tables().iter().map(|table| table.name.to_owned()).collect();
         let named = store.named(&names).await?;
@@ -72,13 +73,13 @@ async fn adopt_all<D: Domain>(store: &Store, models: Models<'_, D>) -> Result<Ve
             }
         }
         adopted.push(if is_there {
-            rename(store, &code, &named).await?;
+            rename(alone, &code, &named).await?;
             store.adopt_build(&code.build(1), false).await?;
             Adopted::Table(code.name())
         } else if code.mode() == Mode::Inline && store.sequence().await? > 0 {
             Adopted::Missing(code.name())
         } else {
-            create(store, &code).await?;
+            create(alone, &code).await?;
             match store.adopt_build(&code.build(1), code.mode() == Mode::Inline).await {
                 Ok(()) => Adopted::New(code.name()),
                 // Somebody has written the first event meanwhile.
@@ -92,7 +93,7 @@ async fn adopt_all<D: Domain>(store: &Store, models: Models<'_, D>) -> Result<Ve
 
 /// Has the names that are tables become views of these tables, at one moment for whoever reads or writes them. What was left half done
 /// is done again: as long as a name is a table, nothing else of this is anybody's.
-async fn rename<D: Domain>(store: &Store, code: &Code<'_, D>, named: &[Option<Named>]) -> Result<(), Problem> {
+async fn rename<D: Domain>(alone: &Alone, code: &Code<'_, D>, named: &[Option<Named>]) -> Result<(), Problem> {
     let tables = code.tables().iter().zip(named).filter(|(_, named)| **named == Some(Named::Table));
     let tables: Vec<&Table> = tables.map(|(table, _)| table).collect();
     if tables.is_empty() {
@@ -109,19 +110,19 @@ async fn rename<D: Domain>(store: &Store, code: &Code<'_, D>, named: &[Option<Na
         renames.push(format!("{first} TO {copy}, {name} TO {first}, {view} TO {name}"));
         after.push(format!("DROP TABLE IF EXISTS {copy}"));
     }
-    strangers(store, tables.iter().map(|table| FIRST.name(table.name))).await?;
-    store.define(&before).await?;
+    strangers(alone.store(), tables.iter().map(|table| FIRST.name(table.name))).await?;
+    alone.define(&before).await?;
     let rename = [format!("RENAME TABLE {}", renames.join(", "))];
     let mut tries = 0;
     // Whoever reads or writes waits behind it, so it gives way to statements that take long.
-    while let Err(error) = store.define_within(WAIT, &rename).await {
+    while let Err(error) = alone.define_within(WAIT, &rename).await {
         tries += 1;
         if !matches!(error, StoreError::Repeat(Repeat::LockWait)) || tries == TRIES {
             return Err(error.into());
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    store.define(&after).await?;
+    alone.define(&after).await?;
     Ok(())
 }
 
@@ -143,8 +144,8 @@ pub(crate) async fn strangers(store: &Store, names: impl Iterator<Item = String>
 }
 
 /// Creates empty tables, and the names that show them.
-async fn create<D: Domain>(store: &Store, code: &Code<'_, D>) -> Result<(), Problem> {
-    strangers(store, code.tables().iter().map(|table| FIRST.name(table.name))).await?;
+async fn create<D: Domain>(alone: &Alone, code: &Code<'_, D>) -> Result<(), Problem> {
+    strangers(alone.store(), code.tables().iter().map(|table| FIRST.name(table.name))).await?;
     let mut statements = Vec::new();
     for table in code.tables() {
         let first = FIRST.name(table.name);
@@ -152,5 +153,5 @@ async fn create<D: Domain>(store: &Store, code: &Code<'_, D>) -> Result<(), Prob
         statements.push(table.create("TABLE", &first, true));
         statements.push(table.show("CREATE OR REPLACE", table.name, &first));
     }
-    Ok(store.define(&statements).await?)
+    Ok(alone.define(&statements).await?)
 }

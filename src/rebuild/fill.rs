@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::code::Code;
 use super::problem::Problem;
 use crate::domain::Domain;
 use crate::page::{self, Failure, Fold, Place};
+use crate::projection::Code;
 use crate::store::sql::{Sql, Tables};
 use crate::store::{Leave, LogPage, Repeat, Store, StoreError, subscription_of};
 
@@ -116,17 +116,7 @@ impl<'a, D: Domain> Fill<'a, D> {
     async fn page(&mut self, page: &LogPage) -> Result<(), Failure> {
         let mut rows = Sql::new();
         rows.of(Tables::Build(self.build));
-        let folded = match self.code {
-            Code::Log(projection) => {
-                page::log_rows(projection, page, &mut rows)?;
-                None
-            }
-            Code::Inline(projection) => {
-                let folded = self.fold.page(self.store, &page.events).await?;
-                folded.write(projection, &mut rows)?;
-                Some(folded)
-            }
-        };
+        let folded = page::write(self.store, self.code, &mut self.fold, page, &mut rows).await?;
         let name = subscription_of(self.code.name(), self.build);
         let place =
             Place { name: &name, token: self.token, position: self.position, tables: Tables::Build(self.build) };

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::code::Code;
 use super::fill::{Fill, Progress};
 use super::problem::Problem;
 use crate::domain::Domain;
 use crate::page;
+use crate::projection::Code;
 use crate::store::sql::{Sql, Tables};
 use crate::store::{Build, Mode, StoreError, subscription_of};
 
@@ -44,7 +44,7 @@ async fn run<D: Domain>(
         let Some(indexes) = table.add_indexes(&name) else { continue };
         if fill.store.secondary_keys(&name).await? < table.indexes.len() {
             let patient = fill.store.patient();
-            fill.while_beating(patient.define(&[indexes])).await??;
+            fill.while_beating(patient.add_keys(&indexes)).await??;
         }
     }
     for round in 0..ROUNDS {
@@ -52,7 +52,7 @@ async fn run<D: Domain>(
         if round == 0 && !is_unattended {
             fill.while_beating(vouched(fill)).await??;
         }
-        if fill.code.mode() == Mode::Log {
+        if fill.code.mode() != Mode::Inline {
             fill.store.hand_over((fill.code.name(), fill.build), fill.token).await?;
             return Ok(None);
         }
@@ -94,7 +94,7 @@ async fn vouched<D: Domain>(fill: &Fill<'_, D>) -> Result<(), Problem> {
 
 /// Tries it once; `None` when too much is left.
 async fn take_over<D: Domain>(fill: &mut Fill<'_, D>) -> Result<Option<f64>, Problem> {
-    let Code::Inline(projection) = fill.code else { return Ok(None) };
+    let Code::States(projection) = fill.code else { return Ok(None) };
     let began = Instant::now();
     let moment = match fill.store.take_over(fill.position, REST as u32).await {
         Ok(moment) => moment,
@@ -131,17 +131,23 @@ async fn take_over<D: Domain>(fill: &mut Fill<'_, D>) -> Result<Option<f64>, Pro
     match moment.commit((fill.code.name(), fill.build), (fill.position, to), fill.token, &rows).await {
         Ok(()) => Ok(Some(began.elapsed().as_secs_f64() * 1e3)),
         Err(error) if Fill::<D>::is_to_be_repeated(&error) => Ok(None),
-        // The server may have ended a session that took too long; only the build itself says whether it is ours still.
-        Err(StoreError::Fenced(_)) if is_ours(fill).await? => Ok(None),
-        Err(StoreError::Unknown(_) | StoreError::Unavailable(..)) => {
-            let (_, builds) = fill.store.builds().await?;
-            let is_done = builds
-                .iter()
-                .any(|build| build.name == fill.code.name() && build.build == fill.build && build.state.is_written());
-            Ok(is_done.then(|| began.elapsed().as_secs_f64() * 1e3))
+        // The server may have ended a session that took too long, or have done it all and its answer was lost: the build tells.
+        Err(StoreError::Fenced(_) | StoreError::Unknown(_) | StoreError::Unavailable(..))
+            if is_written(fill).await? =>
+        {
+            Ok(Some(began.elapsed().as_secs_f64() * 1e3))
+        }
+        Err(StoreError::Fenced(_) | StoreError::Unknown(_) | StoreError::Unavailable(..)) if is_ours(fill).await? => {
+            Ok(None)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+async fn is_written<D: Domain>(fill: &Fill<'_, D>) -> Result<bool, StoreError> {
+    let (_, builds) = fill.store.builds().await?;
+    let is_it = |build: &&Build| build.name == fill.code.name() && build.build == fill.build;
+    Ok(builds.iter().find(is_it).is_some_and(|build| build.state.is_written()))
 }
 
 async fn is_ours<D: Domain>(fill: &Fill<'_, D>) -> Result<bool, StoreError> {

@@ -6,18 +6,21 @@
 //! that showing it, and going back, is another view and nothing else.
 
 mod adopt;
-mod code;
 mod fill;
 mod finish;
+mod models;
 mod problem;
+mod retry;
 mod show;
 mod verify;
 
+pub use crate::projection::Code;
 pub(crate) use adopt::strangers;
 pub use adopt::{Adopted, adopt, missing, pending};
-pub use code::{Code, Models};
 pub use fill::{Fill, Progress};
 pub use finish::finish;
+pub use models::Models;
 pub use problem::{Problem, label};
+pub use retry::retry;
 pub use show::{drop_build, retire, switch};
 pub use verify::{Checked, Verify};

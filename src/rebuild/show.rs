@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::code::Code;
 use super::problem::{Problem, label};
 use crate::domain::Domain;
+use crate::projection::Code;
 use crate::projection::shown;
 use crate::store::sql::Tables;
-use crate::store::{Build, BuildState, Mode, Named, Repeat, Store, StoreError};
+use crate::store::{Alone, Build, BuildState, Mode, Named, Repeat, Store, StoreError};
 
 /// How long a change of a view waits for its readers at a time, in seconds: who reads next waits behind it.
 const WAIT: u32 = 2;
@@ -23,36 +23,54 @@ pub async fn switch<D: Domain>(
     build: &Build,
     mut told: impl FnMut(String),
 ) -> Result<Option<u16>, Problem> {
-    if !build.state.is_written() {
-        let text = format!("{} is {}: only what is written can be shown", label(build), build.state.as_str());
-        return Err(Problem::refused(text));
-    }
-    let (_, builds) = store.builds().await?;
-    let before = shown(&build.name, &builds).map(|build| build.build);
-    if build.mode == Mode::Log {
+    is_written(store, build).await?;
+    if build.mode != Mode::Inline {
         has_caught_up(store, build).await?;
     }
-    let alone = store.alone("builds").await?;
+    let alone = store.alone().await?;
+    let switched = switch_alone(&alone, code, build, &mut told).await;
+    alone.close().await;
+    switched
+}
+
+async fn switch_alone<D: Domain>(
+    alone: &Alone,
+    code: Code<'_, D>,
+    build: &Build,
+    told: &mut impl FnMut(String),
+) -> Result<Option<u16>, Problem> {
+    // Whoever was alone before may have retired it.
+    let builds = is_written(alone.store(), build).await?;
+    let before = shown(&build.name, &builds).map(|build| build.build);
     let views: Vec<_> = code
         .tables()
         .iter()
         .map(|table| table.show("CREATE OR REPLACE", table.name, &Tables::Build(build.build).name(table.name)))
         .collect();
-    let replaced = replace(&alone, code, &views, &mut told).await;
-    alone.close().await;
-    replaced?;
-    store.note_shown(&build.name, build.build).await?;
+    replace(alone, code, &views, told).await?;
+    alone.store().note_shown(&build.name, build.build).await?;
     Ok(before.filter(|before| *before != build.build))
 }
 
+/// All builds; fails unless this one is written.
+async fn is_written(store: &Store, build: &Build) -> Result<Vec<Build>, Problem> {
+    let (_, builds) = store.builds().await?;
+    let state = builds.iter().find(|one| label(one) == label(build)).map_or(BuildState::Dropped, |now| now.state);
+    if !state.is_written() {
+        let text = format!("{} is {}: only what is written can be shown", label(build), state.as_str());
+        return Err(Problem::refused(text));
+    }
+    Ok(builds)
+}
+
 async fn replace<D: Domain>(
-    store: &Store,
+    alone: &Alone,
     code: Code<'_, D>,
     views: &[String],
     told: &mut impl FnMut(String),
 ) -> Result<(), Problem> {
     let names: Vec<_> = code.tables().iter().map(|table| table.name.to_owned()).collect();
-    for (name, named) in names.iter().zip(store.named(&names).await?) {
+    for (name, named) in names.iter().zip(alone.store().named(&names).await?) {
         if named == Some(Named::Table) {
             let text = format!(
                 "there is a table {name}, which is nobody's: rename it, so that the name can show the read model"
@@ -61,10 +79,10 @@ async fn replace<D: Domain>(
         }
     }
     loop {
-        match store.define_within(WAIT, views).await {
+        match alone.define_within(WAIT, views).await {
             Ok(()) => return Ok(()),
             Err(StoreError::Repeat(Repeat::LockWait)) => {
-                let readers = store.long_statements().await.unwrap_or_default();
+                let readers = alone.store().long_statements().await.unwrap_or_default();
                 told(if readers.is_empty() { "somebody reads it".to_owned() } else { readers.join("; ") });
                 // They go first, and whoever waited behind us.
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -92,22 +110,29 @@ async fn has_caught_up(store: &Store, build: &Build) -> Result<(), Problem> {
     }
 }
 
-/// Nobody writes the build any more. The one that is shown only if the read model `is_given_up`.
-pub async fn retire(store: &Store, build: &Build, is_given_up: bool) -> Result<(), Problem> {
-    let alone = store.alone("builds").await?;
-    let retired = retire_alone(&alone, build, is_given_up).await;
+/// Nobody writes the build any more. The one that is shown only if the read model `is_given_up`. `code` is what is known of its tables.
+pub async fn retire<D: Domain>(
+    store: &Store,
+    code: Option<Code<'_, D>>,
+    build: &Build,
+    is_given_up: bool,
+) -> Result<(), Problem> {
+    let names = code.map_or(vec![&*build.name], |code| code.tables().iter().map(|table| table.name).collect());
+    let alone = store.alone().await?;
+    let retired = retire_alone(alone.store(), &names, build, is_given_up).await;
     alone.close().await;
     retired
 }
 
-async fn retire_alone(store: &Store, build: &Build, is_given_up: bool) -> Result<(), Problem> {
+async fn retire_alone(store: &Store, names: &[&str], build: &Build, is_given_up: bool) -> Result<(), Problem> {
     let (_, builds) = store.builds().await?;
     let now = builds.iter().find(|one| label(one) == label(build)).map_or(build.state, |build| build.state);
-    // What is shown is what the view says: whoever changed it may have been killed before it was written down.
-    let shows = store.shown_by(&build.name).await?;
-    let is_shown =
-        shows.is_some_and(|text| text.contains(&format!("`{}`", Tables::Build(build.build).name(&build.name))));
-    if (is_shown || now == BuildState::Shown) && now.is_written() && !is_given_up {
+    // What is shown is what the views say: whoever changed them may have been killed before it was written down.
+    let mut is_shown = now == BuildState::Shown;
+    for name in names {
+        is_shown |= shows(store, name, build).await?;
+    }
+    if is_shown && now.is_written() && !is_given_up {
         let text =
             format!("{} is shown: switch to another build first, or give the read model up with --shown", label(build));
         return Err(Problem::refused(text));
@@ -118,6 +143,17 @@ async fn retire_alone(store: &Store, build: &Build, is_given_up: bool) -> Result
             set(store, build, &[now], BuildState::Retired, build.mode).await
         }
     }
+}
+
+/// Whether the view of this name shows the build's table.
+async fn shows(store: &Store, name: &str, build: &Build) -> Result<bool, Problem> {
+    if store.named(&[name.to_owned()]).await? != [Some(Named::View)] {
+        return Ok(false);
+    }
+    let Some(text) = store.shown_by(name).await? else {
+        return Err(Problem::refused(format!("the account may not see what the view {name} shows: GRANT SHOW VIEW")));
+    };
+    Ok(text.contains(&format!("`{}`", Tables::Build(build.build).name(name))))
 }
 
 async fn set(store: &Store, build: &Build, from: &[BuildState], to: BuildState, mode: Mode) -> Result<(), Problem> {
@@ -132,24 +168,29 @@ async fn set(store: &Store, build: &Build, from: &[BuildState], to: BuildState, 
 
 /// The build's tables are gone, and the names too if no other build is written.
 pub async fn drop_build<D: Domain>(store: &Store, code: Code<'_, D>, build: &Build) -> Result<(), Problem> {
-    if build.state == BuildState::Dropped {
+    let alone = store.alone().await?;
+    let dropped = drop_alone(&alone, code, build).await;
+    alone.close().await;
+    dropped
+}
+
+async fn drop_alone<D: Domain>(alone: &Alone, code: Code<'_, D>, build: &Build) -> Result<(), Problem> {
+    let (_, builds) = alone.store().builds().await?;
+    let state = builds.iter().find(|one| label(one) == label(build)).map_or(build.state, |now| now.state);
+    if state == BuildState::Dropped {
         return Ok(());
     }
-    if build.state != BuildState::Retired {
-        let text = format!("{} is {}: retire it first", label(build), build.state.as_str());
-        return Err(Problem::refused(text));
+    if state != BuildState::Retired {
+        return Err(Problem::refused(format!("{} is {}: retire it first", label(build), state.as_str())));
     }
-    let (_, builds) = store.builds().await?;
     let is_given_up = !builds.iter().any(|one| one.name == build.name && one.state.is_written());
     let mut drops = Vec::new();
     for table in code.tables() {
-        let name = Tables::Build(build.build).name(table.name);
-        let shows = store.shown_by(table.name).await?;
-        if is_given_up && shows.is_some_and(|text| text.contains(&format!("`{name}`"))) {
+        if is_given_up && shows(alone.store(), table.name, build).await? {
             drops.push(format!("DROP VIEW IF EXISTS {}", table.name));
         }
-        drops.push(format!("DROP TABLE IF EXISTS {name}"));
+        drops.push(format!("DROP TABLE IF EXISTS {}", Tables::Build(build.build).name(table.name)));
     }
-    store.patient().define(&drops).await?;
-    set(store, build, &[BuildState::Retired], BuildState::Dropped, Mode::Log).await
+    alone.define(&drops).await?;
+    set(alone.store(), build, &[BuildState::Retired], BuildState::Dropped, Mode::Log).await
 }

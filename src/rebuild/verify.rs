@@ -2,13 +2,13 @@
 
 use foldhash::HashMap;
 
-use super::code::Code;
 use super::problem::{Problem, label};
 use crate::domain::{AggregateId, Domain, upcast};
 use crate::page;
+use crate::projection::Code;
 use crate::projection::{Change, Projection};
 use crate::store::sql::{Sql, Tables};
-use crate::store::{AppendCondition, Build, Compared, Difference, Store, StoreError, StoredEvent, Transaction};
+use crate::store::{AppendCondition, Build, Compared, Difference, Mode, Store, StoreError, StoredEvent, Transaction};
 
 /// Aggregates that are compared at once.
 const RANGE: u32 = 1000;
@@ -59,7 +59,7 @@ impl<D: Domain> Verify<'_, D> {
             .collect();
         let session = self.store.patient().comparing(&create).await?;
         let checked = match self.code {
-            Code::Inline(projection) => self.aggregates(&session, projection, told).await,
+            Code::States(projection) => self.aggregates(&session, projection, told).await,
             Code::Log(_) => self.log(&session, told).await,
         };
         session.close().await;
@@ -82,10 +82,11 @@ impl<D: Domain> Verify<'_, D> {
         let mut after: Option<String> = None;
         loop {
             session.begin_moment().await?;
-            let ids = session.aggregates_after(kind, after.as_deref(), RANGE).await?;
+            let upto = self.upto(session).await?;
+            let ids = session.aggregates_after((kind, upto), after.as_deref(), RANGE).await?;
             let is_last = ids.len() < RANGE as usize;
             let states = match ids.last() {
-                Some(last) => self.states(session, kind, (after.as_deref(), last)).await?,
+                Some(last) => self.states(session, (kind, upto), (after.as_deref(), last)).await?,
                 None => HashMap::default(),
             };
             let rows = self.rows(projection, &states)?;
@@ -93,8 +94,8 @@ impl<D: Domain> Verify<'_, D> {
                 page::fits(&rows, self.max_packet)?;
                 session.rows(rows.as_str(), false).await?;
             }
-            let upto = if is_last { None } else { ids.last().map(String::as_str) };
-            let found = self.compare(session, (after.as_deref(), upto)).await?;
+            let last = if is_last { None } else { ids.last().map(String::as_str) };
+            let found = self.compare(session, (after.as_deref(), last)).await?;
             session.end_moment().await?;
             if self.repairs {
                 checked.repaired += self.repair(projection, kind, &found).await?;
@@ -109,11 +110,21 @@ impl<D: Domain> Verify<'_, D> {
         }
     }
 
+    /// The position up to which the build is to have all events.
+    async fn upto(&self, session: &Store) -> Result<u64, StoreError> {
+        if self.build.mode == Mode::Inline {
+            return Ok(u64::MAX);
+        }
+        let name = self.build.subscription();
+        let checkpoint = session.checkpoints().await?.into_iter().find(|checkpoint| checkpoint.name == name);
+        Ok(checkpoint.map_or(0, |checkpoint| checkpoint.position))
+    }
+
     /// The aggregates of a range, each with all of its events.
     async fn states(
         &self,
         session: &Store,
-        kind: &'static str,
+        of: (&'static str, u64),
         range: (Option<&str>, &str),
     ) -> Result<States<D>, Problem> {
         let (mut states, mut undecodable): (States<D>, _) = (HashMap::default(), None);
@@ -128,7 +139,7 @@ impl<D: Domain> Verify<'_, D> {
                 Err(error) => drop(undecodable.get_or_insert(error)),
             }
         };
-        session.events_in_range(kind, range, take).await?;
+        session.events_in_range(of, range, take).await?;
         undecodable.map_or(Ok(states), |error| Err(StoreError::Undecodable(error).into()))
     }
 
@@ -228,9 +239,7 @@ impl<D: Domain> Verify<'_, D> {
         }
         let mut checked = Checked::default();
         session.begin_moment().await?;
-        let name = self.build.subscription();
-        let checkpoint = session.checkpoints().await?.into_iter().find(|checkpoint| checkpoint.name == name);
-        let upto = checkpoint.map_or(0, |checkpoint| checkpoint.position);
+        let upto = self.upto(session).await?;
         let mut at = 0;
         while at < upto {
             let limit = PAGE.min(u32::try_from(upto - at).unwrap_or(PAGE));

@@ -23,13 +23,17 @@ mod session;
 pub mod sql;
 
 pub use audit::StoredSnapshot;
-pub use builds::{Build, BuildState, Compared, Difference, Mode, Named, NewBuild, TakeOver, subscription_of};
+pub use builds::{Alone, Build, BuildState, Compared, Difference, Mode, Named, NewBuild, TakeOver, subscription_of};
 pub use commit::{Anchor, AppendCondition, Committed, EventToAppend, Expected, Packet, Receipt, Snapshot, Transaction};
 pub use connection::Connection;
 pub use error::{Conflict, Outage, Repeat, StoreError};
 pub use history::StoredEvent;
-pub use log::{Checkpoint, CheckpointState, EventPlace, Leave, LogPage, Only, RecordedEvent};
+pub use log::{
+    Checkpoint, CheckpointState, EventPlace, HeldCheckpoint, Leave, LogPage, Only, Parked, ParkedAggregates,
+    RecordedEvent, park,
+};
 pub use pool::{Server, Store};
+use read::text;
 pub use read::{BatchRead, StoredReceipt};
 pub use retention::ReceiptPage;
 pub use row::column;

@@ -5,6 +5,7 @@
 
 mod reader;
 mod seat;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,10 @@ use tokio::task::JoinSet;
 use crate::batch::Engine;
 use crate::domain::Domain;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::projection::{LogProjection, read_from_log};
+use crate::projection::{Source, read_from_log};
 use crate::store::sql::Tables;
 use crate::store::{Checkpoint, CheckpointState, subscription_of};
-pub use reader::Settings;
+pub use settings::Settings;
 
 use reader::Reader;
 
@@ -30,7 +31,7 @@ pub struct Subscriptions<D: Domain> {
     /// What they read with.
     pub engine: Arc<Engine<D>>,
     /// What they keep.
-    pub projections: Vec<Arc<dyn LogProjection<D>>>,
+    pub sources: Vec<Source<D>>,
     /// Until when.
     pub lifecycle: Lifecycle,
     /// How.
@@ -56,7 +57,7 @@ impl<D: Domain> Subscriptions<D> {
     pub async fn run(self) {
         let mut readers = JoinSet::new();
         let lifecycle = self.lifecycle.clone();
-        let has_any = !self.projections.is_empty();
+        let has_any = !self.sources.is_empty();
         tokio::select! {
             () = lifecycle.reached(Phase::Draining) => {}
             () = self.look(&mut readers), if has_any => {}
@@ -68,13 +69,13 @@ impl<D: Domain> Subscriptions<D> {
     async fn look(&self, readers: &mut JoinSet<()>) {
         let (sender, looks) = watch::channel(Vec::new());
         let mut known = Known::default();
-        for (at, projection) in self.projections.iter().enumerate().filter(|(_, one)| one.tables().is_empty()) {
-            self.start(&mut known, readers, (at, projection.name().to_owned(), Tables::Plain), &looks);
+        for (at, source) in self.sources.iter().enumerate().filter(|(_, one)| one.code().tables().is_empty()) {
+            self.start(&mut known, readers, (at, source.code().name().to_owned(), Tables::Plain), &looks);
         }
         let pause = LOOK.min(self.settings.lease / 3);
         loop {
             for (at, build) in self.builds() {
-                let name = subscription_of(self.projections[at].name(), build);
+                let name = subscription_of(self.sources[at].code().name(), build);
                 self.start(&mut known, readers, (at, name, Tables::Build(build)), &looks);
             }
             let mut left = Vec::new();
@@ -104,7 +105,7 @@ impl<D: Domain> Subscriptions<D> {
 
     /// The builds that this program reads from the log.
     fn builds(&self) -> Vec<(usize, u16)> {
-        let read = read_from_log(&self.projections, &self.engine.written.builds());
+        let read = read_from_log(&self.sources, &self.engine.written.builds());
         read.unwrap_or_else(|unwritable| {
             if self.engine.incidents.is_news("builds") {
                 tracing::error!(%unwritable, "nothing is read from the log");
@@ -127,7 +128,7 @@ impl<D: Domain> Subscriptions<D> {
         self.engine.metrics.start_subscription(&name, &states());
         let reader = Reader {
             engine: self.engine.clone(),
-            projection: self.projections[at].clone(),
+            source: self.sources[at].clone(),
             name: name.clone(),
             tables,
             lifecycle: self.lifecycle.clone(),

@@ -7,14 +7,15 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::seat::Seat;
+use super::settings::Settings;
 use crate::batch::Engine;
 use crate::domain::Domain;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::PageOutcome;
-use crate::page::{self, Done, Failure, Place};
-use crate::projection::LogProjection;
+use crate::page::{self, Done, Failure, Fold, Place, Reading};
+use crate::projection::Source;
 use crate::store::sql::Tables;
-use crate::store::{Checkpoint, Leave, StoreError};
+use crate::store::{Checkpoint, Leave, ParkedAggregates, StoreError};
 
 /// Pauses before an event that fails is tried again.
 const TRIES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)];
@@ -29,30 +30,21 @@ const SLOWER: u32 = 5;
 /// How long a drain waits for a page, and for the subscription to be left.
 const LEFT_WITHIN: Duration = Duration::from_millis(500);
 
+/// States that a reader remembers, in bytes. Others are read again.
+const FOLD: usize = 1 << 20;
+
+/// With more events than this parked something else is wrong than an event.
+const MOST_PARKED: u64 = 10_000;
+
 /// The events of a first page: nobody knows yet what they weigh.
 const FIRST_PAGE: u32 = 64;
-
-/// How subscriptions are read.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How long it may take until an event of another daemon is seen.
-    pub poll: Duration,
-    /// The shortest time between two commits of one subscription.
-    pub pace: Duration,
-    /// The silence after which whoever reads one is given up.
-    pub lease: Duration,
-    /// The most events of a page.
-    pub page_events: u32,
-    /// About how many bytes the payloads of a page may have.
-    pub page_bytes: u32,
-}
 
 /// What is known of all checkpoints; empty before the first look.
 pub(super) type Looks = watch::Receiver<Vec<Checkpoint>>;
 
 pub(super) struct Reader<D: Domain> {
     pub engine: Arc<Engine<D>>,
-    pub projection: Arc<dyn LogProjection<D>>,
+    pub source: Source<D>,
     pub name: String,
     pub tables: Tables,
     pub lifecycle: Lifecycle,
@@ -72,6 +64,8 @@ struct Turn {
     tries: usize,
     failures: u32,
     beaten: Instant,
+    /// Of these aggregates events are parked, and how many.
+    parked: (ParkedAggregates, u64),
 }
 
 /// What comes after a page.
@@ -117,10 +111,18 @@ impl<D: Domain> Reader<D> {
 
     /// Reads on from `seen` for as long as the subscription is ours. Returns until when it is to be left alone.
     async fn read(&self, token: Uuid, seen: &Checkpoint) -> Option<Instant> {
+        let mut fold = Fold::new(FOLD);
         let name = &*self.name;
         self.engine.metrics.subscription_owned(name, true);
-        let mut turn =
-            Turn { token, position: seen.position, limit: FIRST_PAGE, tries: 0, failures: 0, beaten: Instant::now() };
+        let mut turn = Turn {
+            token,
+            position: seen.position,
+            limit: FIRST_PAGE,
+            tries: 0,
+            failures: 0,
+            beaten: Instant::now(),
+            parked: self.parked().await?,
+        };
         if seen.is_of_another_log() {
             let reason = format!("the log has another event at position {} than the one that was done", seen.position);
             self.leave(&turn, Leave::Stopped(&reason)).await;
@@ -133,8 +135,8 @@ impl<D: Domain> Reader<D> {
             }
             let began = Instant::now();
             let place = Place { name, token, position: turn.position, tables: self.tables };
-            let page =
-                page::run(&self.engine.store, &*self.projection, place, (turn.limit, self.engine.max_packet)).await;
+            let reading = Reading { code: self.source.code(), fold: &mut fold, parked: &turn.parked.0 };
+            let page = page::run(&self.engine.store, reading, place, (turn.limit, self.engine.max_packet)).await;
             let next = match page {
                 Ok(Some(done)) => {
                     self.done(&mut turn, began, done).await;
@@ -196,7 +198,7 @@ impl<D: Domain> Reader<D> {
                 Next::Lost
             }
             Failure::Store(StoreError::Unknown(_)) => self.look_up(turn).await,
-            Failure::Store(StoreError::Data(_)) => self.narrow(turn, None, &text).await,
+            Failure::Store(StoreError::Data(_) | StoreError::Undecodable(_)) => self.narrow(turn, None, &text).await,
             Failure::Store(error) => self.refused(turn, &error).await,
             Failure::Poison { position, .. } => self.narrow(turn, Some(position), &text).await,
             Failure::Newer(position, ..) if position > turn.position + 1 => {
@@ -227,6 +229,9 @@ impl<D: Domain> Reader<D> {
             return Next::GoOn;
         }
         let Some(pause) = TRIES.get(turn.tries) else {
+            if matches!(self.source, Source::States(_)) && turn.parked.1 < MOST_PARKED {
+                return self.park(turn, why).await;
+            }
             let position = turn.position + 1;
             let reason =
                 if why.starts_with("position") { why.to_owned() } else { format!("position {position}: {why}") };
@@ -236,6 +241,39 @@ impl<D: Domain> Reader<D> {
         turn.tries += 1;
         self.sleep(*pause).await;
         Next::GoOn
+    }
+
+    /// Goes past the next event, and from then on past all of its aggregate: everything else goes on.
+    async fn park(&self, turn: &mut Turn, why: &str) -> Next {
+        let reason: String = why.chars().take(500).collect();
+        let place = Place { name: &self.name, token: turn.token, position: turn.position, tables: self.tables };
+        match page::run_past(&self.engine.store, self.source.code(), place, &reason).await {
+            Ok(Some(done)) => {
+                tracing::error!(subscription = &*self.name, position = done.position, why, "an event is parked");
+                (turn.position, turn.tries, turn.failures) = (done.position, 0, 0);
+                if let Some(parked) = self.parked().await {
+                    turn.parked = parked;
+                    return Next::GoOn;
+                }
+                self.leave(turn, Leave::Free).await;
+                Next::Left(None)
+            }
+            Ok(None) => Next::GoOn,
+            Err(Failure::Store(StoreError::Fenced(_))) => Next::Lost,
+            Err(Failure::Store(StoreError::Unknown(_))) => self.look_up(turn).await,
+            Err(Failure::Store(error)) => self.refused(turn, &error).await,
+            Err(failure) => {
+                self.leave(turn, Leave::Stopped(&failure.to_string())).await;
+                Next::Left(None)
+            }
+        }
+    }
+
+    /// What is parked; none when the database does not say, and then it is not read for now.
+    async fn parked(&self) -> Option<(ParkedAggregates, u64)> {
+        let parked = self.engine.store.parked_aggregates(&self.name).await.ok()?;
+        self.engine.metrics.parked(&self.name, parked.1);
+        Some(parked)
     }
 
     /// Nothing is wrong with the page: it is tried again, for ever.

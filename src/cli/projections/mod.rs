@@ -75,7 +75,7 @@ pub async fn run<D: Domain>(
 ) -> Result<u8, Failed> {
     let reads = daemon::store(config).await?;
     let store = reads.clone().only_to_write();
-    let models = Models { inline: &read_models.projections, log: &read_models.log_projections };
+    let models = Models { states: &read_models.projections, log: &read_models.log_projections };
     match command {
         ProjectionsCommand::List { json } => list(&reads, models, None, json).await,
         ProjectionsCommand::Status { name, json } => list(&reads, models, Some(&name), json).await,
@@ -94,7 +94,7 @@ pub async fn run<D: Domain>(
         }
         ProjectionsCommand::Retire { build, shown, json } => {
             let build = find_any(&store, &build).await?;
-            retire(&store, &build, shown).await?;
+            retire(&store, models.of(&build), &build, shown).await?;
             say(json, &build, BuildState::Retired, &format!("{} is not written any more", label(&build)))
         }
         ProjectionsCommand::Drop { build, yes, json } => {

@@ -18,7 +18,7 @@ use crate::exit::Exit;
 use crate::projection::next_build;
 use crate::rebuild::{Code, Fill, Models, Problem, Progress, finish, label, strangers};
 use crate::store::sql::Tables;
-use crate::store::{Build, BuildState, Checkpoint, Store};
+use crate::store::{Alone, Build, BuildState, Checkpoint, Store};
 
 /// Arguments of `projections rebuild`.
 #[derive(Debug, Args)]
@@ -155,13 +155,14 @@ fn shown_tables<D: Domain>(code: Code<'_, D>, builds: &[Build]) -> Vec<String> {
 
 /// The build that is being filled, or a new one with empty tables.
 async fn begin<D: Domain>(store: &Store, code: Code<'_, D>) -> Result<Build, Failed> {
-    let alone = store.alone("builds").await?;
+    let alone = store.alone().await?;
     let begun = begin_alone(&alone, code).await;
     alone.close().await;
     begun
 }
 
-async fn begin_alone<D: Domain>(store: &Store, code: Code<'_, D>) -> Result<Build, Failed> {
+async fn begin_alone<D: Domain>(alone: &Alone, code: Code<'_, D>) -> Result<Build, Failed> {
+    let store = alone.store();
     let (_, builds) = store.builds().await?;
     let begun = builds.iter().find(|build| build.name == code.name() && build.state == BuildState::Building);
     if let Some(begun) = begun {
@@ -184,7 +185,7 @@ async fn begin_alone<D: Domain>(store: &Store, code: Code<'_, D>) -> Result<Buil
         statements.push(format!("DROP TABLE IF EXISTS {name}"));
         statements.push(table.create("TABLE", &name, false));
     }
-    store.define(&statements).await?;
+    alone.define(&statements).await?;
     store.add_build(&new).await?;
     let (_, builds) = store.builds().await?;
     let found = builds.into_iter().find(|build| build.name == new.name && build.build == new.build);

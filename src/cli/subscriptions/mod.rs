@@ -1,5 +1,7 @@
 //! `subscriptions`: who reads the log, how far each is, and whether it goes on.
 
+mod parked;
+
 use clap::Subcommand;
 
 use super::arguments::Json;
@@ -7,8 +9,10 @@ use super::failed::Failed;
 use super::operator::{Listing, safe};
 use super::output::told;
 use crate::config::Config;
-use crate::daemon;
+use crate::daemon::{self, ReadModels};
+use crate::domain::Domain;
 use crate::exit::Exit;
+use crate::rebuild::Models;
 use crate::store::{Checkpoint, CheckpointState, Store};
 
 /// What to do with subscriptions.
@@ -29,6 +33,22 @@ pub enum SubscriptionsCommand {
         #[command(flatten)]
         json: Json,
     },
+    /// Have a subscription that is stopped or paused go past the next event, which is parked
+    Skip {
+        /// The subscription
+        name: String,
+        /// Where the event is: the next after the subscription's position
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        position: u64,
+        /// Why; everybody is told
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// List, retry or drop events that readers have gone past
+    #[command(subcommand)]
+    Parked(parked::ParkedCommand),
     /// Go on with a subscription that is paused, or stopped by an event that it could not get past
     Resume {
         /// The subscription
@@ -38,23 +58,40 @@ pub enum SubscriptionsCommand {
     },
 }
 
-/// The longest reason, in bytes.
-const LONGEST: usize = 500;
+/// The longest reason, in bytes, with room for a word before it.
+const LONGEST: usize = 480;
 
 /// Runs one of the commands.
-pub async fn run(config: &Config, command: SubscriptionsCommand) -> Result<u8, Failed> {
+pub async fn run<D: Domain>(
+    config: &Config,
+    read_models: ReadModels<D>,
+    command: SubscriptionsCommand,
+) -> Result<u8, Failed> {
     let store = daemon::store(config).await?;
     match command {
         SubscriptionsCommand::List { json } => list(&store, json).await,
         SubscriptionsCommand::Pause { name, reason, json } => {
-            if reason.trim().is_empty() || reason.len() > LONGEST || reason.chars().any(char::is_control) {
-                let text = format!("--reason must have 1 to {LONGEST} bytes of text without control characters");
-                return Err(Failed::new(Exit::USAGE, text));
-            }
+            check(&reason)?;
             set(&store, &name, (CheckpointState::Paused, Some(&reason)), json).await
+        }
+        SubscriptionsCommand::Skip { name, position, reason, json } => {
+            check(&reason)?;
+            parked::skip(&store, &name, position, &reason, json).await
+        }
+        SubscriptionsCommand::Parked(command) => {
+            let models = Models { states: &read_models.projections, log: &read_models.log_projections };
+            parked::run(&store, models, command).await
         }
         SubscriptionsCommand::Resume { name, json } => set(&store, &name, (CheckpointState::Running, None), json).await,
     }
+}
+
+fn check(reason: &str) -> Result<(), Failed> {
+    if reason.trim().is_empty() || reason.len() > LONGEST || reason.chars().any(char::is_control) {
+        let text = format!("--reason must have 1 to {LONGEST} bytes of text without control characters");
+        return Err(Failed::new(Exit::USAGE, text));
+    }
+    Ok(())
 }
 
 async fn list(store: &Store, json: Json) -> Result<u8, Failed> {

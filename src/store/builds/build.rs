@@ -11,18 +11,21 @@ use crate::store::row::column;
 pub enum Mode {
     /// With the events.
     Inline,
-    /// From the log.
+    /// From the log, by what happened when.
     Log,
+    /// From the log, by the states of aggregates.
+    Later,
 }
 
 impl Mode {
-    const ALL: [Self; 2] = [Self::Inline, Self::Log];
+    const ALL: [Self; 3] = [Self::Inline, Self::Log, Self::Later];
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inline => "inline",
             Self::Log => "log",
+            Self::Later => "later",
         }
     }
 }
@@ -102,20 +105,18 @@ pub fn subscription_of(name: &str, build: u16) -> String {
 }
 
 impl Store {
-    /// The generation, and all builds. The number is read first: the other way round an old list could come with a new number.
+    /// The generation, and all builds, in one statement, so that both are of one moment: an old list with a new number would be believed,
+    /// and so would a new list with an old number that a failover makes the newest again.
     pub async fn builds(&self) -> Result<(u32, Vec<Build>), StoreError> {
-        let text = "SELECT (SELECT generation FROM event_sequence WHERE id = 1), '', 0, '', '', x'00', NULL, NULL, ''; \
-                    SELECT build, name, version, mode, state, shape, taken_over, \
-                    TIMESTAMPDIFF(MICROSECOND, vouched_at, UTC_TIMESTAMP(6)), CAST(since AS CHAR) \
-                    FROM projections ORDER BY name, build";
+        let text = "SELECT p.build, p.name, p.version, p.mode, p.state, p.shape, p.taken_over, \
+                    TIMESTAMPDIFF(MICROSECOND, p.vouched_at, UTC_TIMESTAMP(6)), CAST(p.since AS CHAR), s.generation \
+                    FROM event_sequence s LEFT JOIN projections p ON TRUE WHERE s.id = 1 ORDER BY p.name, p.build";
         let rows = self.rows(text, false).await?;
-        let [about, rows @ ..] = &*rows else {
-            return Err(StoreError::Unavailable(Outage::Other, "no answer about builds".to_owned()));
-        };
-        let generation: Option<u32> = column(about, 0)?;
         let without_row = || StoreError::Unavailable(Outage::Sequence, "event_sequence has no row".to_owned());
+        let generation: u32 = column(rows.first().ok_or_else(without_row)?, 9)?;
+        let has_build = |row: &&sqlx::mysql::MySqlRow| !matches!(column::<Option<u16>>(row, 0), Ok(None));
         let wrong = |what: String| StoreError::Unavailable(Outage::Other, format!("a projection has {what}"));
-        let builds = rows.iter().map(|row| -> Result<Build, StoreError> {
+        let builds = rows.iter().filter(has_build).map(|row| -> Result<Build, StoreError> {
             let (mode, state, shape): (String, String, Vec<u8>) = (column(row, 3)?, column(row, 4)?, column(row, 5)?);
             Ok(Build {
                 build: column(row, 0)?,
@@ -135,6 +136,6 @@ impl Store {
                 since: column(row, 8)?,
             })
         });
-        Ok((generation.ok_or_else(without_row)?, builds.collect::<Result<_, _>>()?))
+        Ok((generation, builds.collect::<Result<_, _>>()?))
     }
 }

@@ -31,8 +31,9 @@ impl NewBuild<'_> {
     }
 }
 
-/// Whoever writes has to write something else from now on.
-const NEXT_GENERATION: &str = "UPDATE event_sequence SET generation = generation + 1 WHERE id = 1; ";
+/// Whoever writes has to write something else from now on. Numbers go by the time: one that a failover has lost is not given again.
+const NEXT_GENERATION: &str =
+    "UPDATE event_sequence SET generation = GREATEST(generation + 1, UNIX_TIMESTAMP()) WHERE id = 1; ";
 
 impl Store {
     /// Adds a build that is filled from the first event on.
@@ -50,7 +51,7 @@ impl Store {
     /// [`StoreError::Conflict`].
     pub async fn adopt_build(&self, new: &NewBuild<'_>, of_empty_log: bool) -> Result<(), StoreError> {
         let mut sql = Sql::new();
-        sql.raw("START TRANSACTION; UPDATE event_sequence SET generation = generation + 1");
+        sql.raw("START TRANSACTION; UPDATE event_sequence SET generation = GREATEST(generation + 1, UNIX_TIMESTAMP())");
         sql.raw(if of_empty_log { ", unchanged = IF(position = 0, 1, NULL)" } else { "" }).raw(" WHERE id = 1; ");
         new.insert(BuildState::Shown, &mut sql);
         sql.raw("COMMIT");
@@ -178,7 +179,9 @@ impl TakeOver {
         sql.raw("UPDATE checkpoints SET beats = IF(@lockkeeper_takes_over = 1 AND position = ").number(from);
         sql.raw(" AND state = 'building' AND token = ")
             .bytes(token.as_bytes())
-            .raw(", beats + 1, NULL), position = ")
+            // What it was filled from may be gone, with commits that a failover has lost.
+            .raw(" AND (position = 0 OR EXISTS(SELECT 1 FROM events e WHERE e.position = checkpoints.position ")
+            .raw("AND e.event_id = checkpoints.event_id)), beats + 1, NULL), position = ")
             .number(to);
         if let Some(event_id) = event_id {
             sql.raw(", event_id = ").bytes(event_id.as_bytes());

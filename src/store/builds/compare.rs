@@ -53,10 +53,10 @@ impl Store {
         self.rows("ROLLBACK", false).await.map(drop)
     }
 
-    /// The ids of up to `limit` aggregates of this type behind `after`, in their order.
+    /// The ids of up to `limit` aggregates of this type behind `after`, in their order, that have an event up to the position `upto`.
     pub async fn aggregates_after(
         &self,
-        kind: &str,
+        (kind, upto): (&str, u64),
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<String>, StoreError> {
@@ -65,15 +65,16 @@ impl Store {
         if let Some(after) = after {
             sql.raw(" AND aggregate_id > ").bytes(after.as_bytes());
         }
+        up_to(upto, &mut sql);
         sql.raw(" AND version = 1 ORDER BY aggregate_id LIMIT ").number(limit);
         let rows = self.rows(sql.into_string(), false).await?;
         rows.iter().map(|row| super::super::read::text(column(row, 0)?)).collect()
     }
 
-    /// Hands over the events of all aggregates of this type in a range, by id and version.
+    /// Hands over the events, up to the position `upto`, of all aggregates of this type in a range, by id and version.
     pub async fn events_in_range(
         &self,
-        kind: &'static str,
+        (kind, upto): (&'static str, u64),
         (after, last): (Option<&str>, &str),
         mut take: impl FnMut(StoredEvent) + Send,
     ) -> Result<(), StoreError> {
@@ -83,6 +84,7 @@ impl Store {
         if let Some(after) = after {
             sql.raw(" AND aggregate_id > ").bytes(after.as_bytes());
         }
+        up_to(upto, &mut sql);
         sql.raw(" ORDER BY aggregate_id, version");
         let each = |row: &_| {
             let aggregate = AggregateId::new(kind, super::super::read::text(column(row, 0)?)?);
@@ -151,5 +153,11 @@ impl Store {
             }
         }
         Ok(differences)
+    }
+}
+
+fn up_to(position: u64, sql: &mut Sql) {
+    if position < u64::MAX {
+        sql.raw(" AND position <= ").number(position);
     }
 }

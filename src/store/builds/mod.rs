@@ -11,4 +11,4 @@ mod tables;
 pub use build::{Build, BuildState, Mode, subscription_of};
 pub use change::{NewBuild, TakeOver};
 pub use compare::{Compared, Difference};
-pub use tables::Named;
+pub use tables::{Alone, Named};

@@ -45,18 +45,9 @@ impl Store {
         Ok(rows.first().map(|row| column::<i64>(row, 0)).transpose()? == Some(1))
     }
 
-    /// Changes what tables and views there are.
-    pub async fn define(&self, statements: &[String]) -> Result<(), StoreError> {
-        self.rows(statements.join("; "), true).await.map(drop)
-    }
-
-    /// The same, waiting at most so many seconds for whoever is using one of them.
-    pub async fn define_within(&self, seconds: u32, statements: &[String]) -> Result<(), StoreError> {
-        let text = format!(
-            "SET SESSION lock_wait_timeout = {seconds}; {}; SET SESSION lock_wait_timeout = DEFAULT",
-            statements.join("; ")
-        );
-        self.rows(text, true).await.map(drop)
+    /// Adds keys to a table that nobody else changes.
+    pub async fn add_keys(&self, statement: &str) -> Result<(), StoreError> {
+        self.rows(statement, true).await.map(drop)
     }
 
     /// Who has been at a statement for a second and more, as far as the account may see: `session 7, for 12 s: SELECT …`.
@@ -98,14 +89,12 @@ impl Store {
         Ok(rows.first().map_or(Ok(0), |row| column::<i64>(row, 0))? as usize)
     }
 
-    /// One session, which nobody else has under this name: to be closed. Waits a minute for whoever has it.
-    pub async fn alone(&self, name: &str) -> Result<Store, StoreError> {
+    /// Waits, at most a minute, until nobody else changes what builds there are.
+    pub async fn alone(&self) -> Result<Alone, StoreError> {
         let session = self.patient().one_session();
-        let mut sql = Sql::new();
-        sql.raw("SELECT GET_LOCK(CONCAT('lockkeeper:', LEFT(DATABASE(), 40), ':', ").text(name).raw("), 60)");
-        let rows = session.rows(sql.into_string(), false).await?;
+        let rows = session.rows(format!("SELECT GET_LOCK({NAME}, 60)"), false).await?;
         match rows.first().map(|row| column::<Option<i64>>(row, 0)).transpose()?.flatten() {
-            Some(1) => Ok(session),
+            Some(1) => Ok(Alone(session)),
             _ => {
                 session.close().await;
                 let text = "somebody else has been changing read models for a minute".to_owned();
@@ -122,4 +111,42 @@ impl Store {
         );
         self.rows(text, false).await.map(drop)
     }
+}
+
+/// The name of the server's lock that whoever changes builds has.
+const NAME: &str = "CONCAT('lockkeeper:', LEFT(DATABASE(), 40), ':builds')";
+
+/// Nobody else changes what builds there are until this is closed.
+#[derive(Debug)]
+pub struct Alone(Store);
+
+impl Alone {
+    /// What is read through the same session.
+    pub fn store(&self) -> &Store {
+        &self.0
+    }
+
+    /// Changes what tables and views there are. Nothing is changed when the session was lost, and the lock with it.
+    pub async fn define(&self, statements: &[String]) -> Result<(), StoreError> {
+        self.0.rows(guarded(&statements.join("; ")), true).await.map(drop)
+    }
+
+    /// The same, waiting at most so many seconds for whoever is using one of them.
+    pub async fn define_within(&self, seconds: u32, statements: &[String]) -> Result<(), StoreError> {
+        let text = format!(
+            "SET SESSION lock_wait_timeout = {seconds}; {}; SET SESSION lock_wait_timeout = DEFAULT",
+            statements.join("; ")
+        );
+        self.0.rows(guarded(&text), true).await.map(drop)
+    }
+
+    /// Gives way to others.
+    pub async fn close(self) {
+        self.0.close().await;
+    }
+}
+
+/// No server takes another word for how a COMMIT ends: a session that has not the lock goes no further.
+fn guarded(text: &str) -> String {
+    format!("SET SESSION completion_type = IF(IS_USED_LOCK({NAME}) = CONNECTION_ID(), 'NO_CHAIN', 'no lock'); {text}")
 }

@@ -216,7 +216,10 @@ impl Store {
         let mut sql = Sql::new();
         sql.raw("SET SESSION wait_timeout = ").number(IDLE_IN_TRANSACTION_SECONDS).raw("; START TRANSACTION; ");
         sql.raw("UPDATE checkpoints SET beats = IF(state IN ('running', 'building') AND position = ").number(from);
-        sql.raw(" AND token = ").bytes(token.as_bytes()).raw(", beats + 1, NULL), position = ").number(to);
+        sql.raw(" AND token = ").bytes(token.as_bytes());
+        // What was read may be gone since, from the server that was failed over to.
+        sql.raw(" AND EXISTS(SELECT 1 FROM events e WHERE e.position = ").number(to).raw(" AND e.event_id = ");
+        sql.bytes(event_id.as_bytes()).raw("), beats + 1, NULL), position = ").number(to);
         sql.raw(", event_id = ").bytes(event_id.as_bytes());
         sql.raw(", reason = NULL, moved_at = UTC_TIMESTAMP(6) WHERE part = 0 AND name = ");
         // A row that is gone would let everything through.

@@ -5,10 +5,12 @@
 mod checkpoint;
 mod event;
 mod page;
+mod parked;
 
 pub use checkpoint::{Checkpoint, CheckpointState, Leave};
 pub use event::RecordedEvent;
 pub use page::{LogPage, Only};
+pub use parked::{HeldCheckpoint, Parked, ParkedAggregates, park};
 
 use super::error::StoreError;
 use super::pool::Store;

@@ -17,6 +17,7 @@ impl Store {
              INSERT INTO checkpoints SELECT * FROM checkpoints WHERE 1 = 0; \
              UPDATE checkpoints SET beats = beats + 1 WHERE 1 = 0; \
              UPDATE projections SET vouched_at = vouched_at WHERE 1 = 0; \
+             INSERT INTO parked SELECT * FROM parked WHERE 1 = 0; \
              UPDATE event_sequence SET position = position, unchanged = 1, batch = batch + 1 WHERE 1 = 0; {forget}ROLLBACK"
         );
         self.rows(statements, false).await.map(drop)

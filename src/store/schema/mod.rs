@@ -22,7 +22,7 @@ use super::row::column;
 use crate::fail;
 
 /// The engine's own history. A new migration is a file and a line here.
-const ENGINE: [Migration; 7] = [
+const ENGINE: [Migration; 8] = [
     Migration { version: 1, name: "events", text: include_str!("../../../migrations/engine/0001_events.sql") },
     Migration { version: 3, name: "snapshots", text: include_str!("../../../migrations/engine/0003_snapshots.sql") },
     Migration { version: 4, name: "defaults", text: include_str!("../../../migrations/engine/0004_defaults.sql") },
@@ -38,6 +38,7 @@ const ENGINE: [Migration; 7] = [
         name: "projections",
         text: include_str!("../../../migrations/engine/0008_projections.sql"),
     },
+    Migration { version: 9, name: "parked", text: include_str!("../../../migrations/engine/0009_parked.sql") },
 ];
 
 /// Once the history of the engine and of the shop was one, and this was the shop's. A row of this number says nothing of the

@@ -20,6 +20,7 @@ pub mod domain;
 mod properties;
 mod protocol;
 pub mod readers;
+pub mod rebuild;
 mod servers;
 
 pub use protocol::{Fleet, Mutant};

@@ -2,6 +2,7 @@
 
 use model::domain::{MOVES, REJECTIONS};
 use model::readers::{Mistake, Readers};
+use model::rebuild::{self, Rebuild};
 use model::{Fleet, Mutant};
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -72,4 +73,70 @@ fn every_mistake_of_a_reader_is_found() {
         let reads = found.contains_key("everything is read");
         assert!(found.keys().any(is_broken) || !reads, "{mistake:?} breaks nothing");
     }
+}
+
+const ANEW: Rebuild = Rebuild {
+    writers: 1,
+    has_old: false,
+    events: 2,
+    builders: 2,
+    takes: 2,
+    operators: 1,
+    switches: 2,
+    losses: 0,
+    mutant: None,
+};
+
+#[test]
+fn a_read_model_that_is_filled_anew_equals_the_fold_all_the_time() {
+    let checker = Rebuild { writers: 2, ..ANEW }.checker().threads(2).spawn_bfs().join();
+    checker.assert_properties();
+    assert!(checker.is_done() && checker.unique_state_count() > 200_000, "{} states", checker.unique_state_count());
+    let one = Rebuild { builders: 1, ..ANEW };
+    for rebuild in [
+        Rebuild { writers: 2, events: 3, ..one.clone() },
+        Rebuild { has_old: true, ..one.clone() },
+        Rebuild { operators: 2, switches: 3, ..one.clone() },
+        Rebuild { losses: 1, ..one },
+    ] {
+        rebuild.checker().threads(2).spawn_bfs().join().assert_properties();
+    }
+}
+
+#[test]
+fn every_mistake_of_a_rebuild_is_found() {
+    use rebuild::Mistake;
+    for (mistake, rebuild) in [
+        (Mistake::Uncompared, ANEW),
+        (Mistake::WithoutTheRow, ANEW),
+        (Mistake::ListFirst, ANEW),
+        (Mistake::NumberFirst, Rebuild { losses: 1, ..ANEW }),
+        (Mistake::SessionUnnoticed, ANEW),
+        (Mistake::SameNumber, ANEW),
+        (Mistake::NumberReused, Rebuild { losses: 1, ..ANEW }),
+        (Mistake::WritesOn, Rebuild { has_old: true, ..ANEW }),
+        (Mistake::Unfenced, ANEW),
+        (Mistake::SeenBefore, ANEW),
+        (Mistake::RetiredBeside, ANEW),
+        (Mistake::Noted, ANEW),
+        (Mistake::LockUnnoticed, ANEW),
+    ] {
+        let rebuild = Rebuild { mutant: Some(mistake), ..rebuild };
+        let checker = rebuild.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+        let is_broken = |name: &&'static str| checker.discovery_classification(name).to_string() == "counterexample";
+        assert!(checker.discoveries().keys().any(is_broken), "{mistake:?} breaks nothing");
+    }
+}
+
+#[test]
+fn a_number_that_is_read_before_its_list_is_enough_unless_a_failover_loses_a_change() {
+    let before = Rebuild { mutant: Some(rebuild::Mistake::NumberFirst), builders: 1, ..ANEW };
+    before.checker().threads(2).spawn_bfs().join().assert_properties();
+}
+
+#[test]
+fn who_does_not_believe_a_smaller_number_commits_nothing_after_a_failover_that_lost_the_last() {
+    let forward = Rebuild { mutant: Some(rebuild::Mistake::OnlyForward), builders: 1, losses: 1, ..ANEW };
+    let checker = forward.checker().threads(2).spawn_bfs().join();
+    checker.assert_no_discovery("who knew a number that is lost goes by the one before again");
 }

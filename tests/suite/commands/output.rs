@@ -68,6 +68,9 @@ fn arguments(command: &str, listen: &str, pen: &str, time: usize) -> Option<Stri
         "streams resume" => "--all".to_owned(),
         "subscriptions pause" => "sales_per_day --reason late".to_owned(),
         "subscriptions resume" => "sales_per_day".to_owned(),
+        "subscriptions parked drop" => "sales_per_day --yes sales_per_day".to_owned(),
+        // There is nothing to list, and nothing to do.
+        "subscriptions parked list" | "subscriptions parked retry" | "subscriptions skip" => return None,
         "projections list" => String::new(),
         "projections status" | "projections rebuild" | "projections verify" => "items".to_owned(),
         "projections switch" => "items@1".to_owned(),

@@ -14,7 +14,7 @@ use support::{
     world::{SHOP, World},
 };
 
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "events", include_str!("../../../migrations/engine/0001_events.sql")),
     (2, "shop", include_str!("../../../migrations/shop/0002_shop.sql")),
     (3, "snapshots", include_str!("../../../migrations/engine/0003_snapshots.sql")),
@@ -23,6 +23,7 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
     (6, "schemas", include_str!("../../../migrations/engine/0006_schemas.sql")),
     (7, "subscriptions", include_str!("../../../migrations/engine/0007_subscriptions.sql")),
     (8, "projections", include_str!("../../../migrations/engine/0008_projections.sql")),
+    (9, "parked", include_str!("../../../migrations/engine/0009_parked.sql")),
 ];
 
 /// The domain's after its first.
@@ -164,7 +165,7 @@ async fn a_database_of_an_earlier_version_is_taken_as_it_is_and_the_earlier_one_
     let mut environment = world.environment();
     environment.insert("DATABASE_URL".into(), url);
     let (code, output) = lockkeeper(&["migrate"], &environment).await;
-    let applied = ["5 (fence)", "6 (schemas)", "7 (subscriptions)", "8 (projections)", "3 (sales)"];
+    let applied = ["5 (fence)", "6 (schemas)", "7 (subscriptions)", "8 (projections)", "9 (parked)", "3 (sales)"];
     let told: String = applied.iter().map(|migration| format!("migration {migration} is applied\n")).collect();
     let adopted = ["items", "orders", "order_items", "sales_per_day"];
     let text = "its table is its first build, and the name a view that shows it";
@@ -175,7 +176,7 @@ async fn a_database_of_an_earlier_version_is_taken_as_it_is_and_the_earlier_one_
     assert_eq!(kept, 48);
     sql.execute("UPDATE event_sequence SET position = 0").await.expect("as in an empty one");
     assert_eq!(picture(&mut sql).await, reference(&world).await);
-    as_before(&mut sql, 8).await;
+    as_before(&mut sql, 9).await;
     let (code, output) = lockkeeper(&["migrate"], &environment).await;
     assert_eq!((code, output.as_str()), (Some(0), "the schema is current\n"), "nothing is left to do");
 }

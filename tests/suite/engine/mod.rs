@@ -58,7 +58,7 @@ async fn engine(world: &World, act: impl Fn(usize, &mut Sql) + Send + Sync + 'st
         store: world.store.clone(),
         broker: consumer(world, "engine").await,
         locks: Redlock::start(nodes(world), settings, Arc::new(|_| {})).expect("one node"),
-        projections: vec![Box::new(InBetween { times: AtomicUsize::new(0), act: Box::new(act) })],
+        projections: vec![Arc::new(InBetween { times: AtomicUsize::new(0), act: Box::new(act) })],
         metrics: Arc::new(Metrics::new().expect("metrics")),
         max_packet: 1 << 24,
         hold_after_dead: false,

@@ -36,7 +36,7 @@ const TABLES: &str = "CREATE TABLE parents (id INT PRIMARY KEY); \
 
 /// An engine whose read model has this statement for a counter that 7 is added to.
 pub async fn with_model(world: &World, statement: &'static str) -> Engine<Counter> {
-    Engine { projections: vec![Box::new(Model(statement))], ..engine(world, |_, _| {}).await }
+    Engine { projections: vec![std::sync::Arc::new(Model(statement))], ..engine(world, |_, _| {}).await }
 }
 
 async fn world_with_model() -> World {

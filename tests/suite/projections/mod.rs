@@ -1,6 +1,8 @@
 //! Read models that are filled anew, compared, mended, shown and let go, beside daemons that write them.
 
+mod alone;
 mod builds;
+mod later;
 mod programs;
 
 use support::lockkeeper;

@@ -1,9 +1,9 @@
 //! Pages, committed one by one: any cutting gives the same rows, and whoever has lost the subscription leaves nothing.
 
-use lockkeeper::page::{self, Done, Failure, Place};
-use lockkeeper::projection::{Happened, LogProjection};
+use lockkeeper::page::{self, Done, Failure, Fold, Place, Reading};
+use lockkeeper::projection::{Code, Happened, LogProjection};
 use lockkeeper::store::sql::{Sql, Tables};
-use lockkeeper::store::{Checkpoint, CheckpointState, Leave, StoreError};
+use lockkeeper::store::{Checkpoint, CheckpointState, Leave, ParkedAggregates, StoreError};
 use rand::RngExt;
 use sqlx::{Executor, Row};
 use uuid::Uuid;
@@ -69,8 +69,10 @@ async fn take(world: &World) -> Uuid {
 }
 
 async fn page(world: &World, token: Uuid, position: u64, limit: u32) -> Result<Option<Done>, Failure> {
-    page::run(&world.store, &Totals, Place { name: "totals", token, position, tables: Tables::Plain }, (limit, 1 << 24))
-        .await
+    let place = Place { name: "totals", token, position, tables: Tables::Plain };
+    let (mut fold, parked) = (Fold::new(0), ParkedAggregates::new());
+    let reading = Reading { code: Code::Log(&Totals), fold: &mut fold, parked: &parked };
+    page::run(&world.store, reading, place, (limit, 1 << 24)).await
 }
 
 /// The rows of the read model, as text.

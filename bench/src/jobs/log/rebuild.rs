@@ -35,8 +35,8 @@ impl Bench {
     /// Fills `orders` and `order_items` of the log that is there, once as an operator has it filled and once by hand.
     pub async fn fill(&self) -> anyhow::Result<Filled> {
         let store = self.site.store().await?;
-        let (inline, log) = (read_models::all(), read_models::of_log());
-        let models: Models<'_, Shop> = Models { inline: &inline, log: &log };
+        let (states, log) = (read_models::all(), read_models::of_log());
+        let models: Models<'_, Shop> = Models { states: &states, log: &log };
         let code = models.newest().into_iter().find(|code| code.name() == "orders").context("the shop has orders")?;
         let events = store.sequence().await?;
         let statements = statements(&store, code).await?;
@@ -74,7 +74,7 @@ async fn fill(store: &Store, code: Code<'_, Shop>, build: u16) -> anyhow::Result
 
 /// What is written for each page, without any time counted.
 async fn statements(store: &Store, code: Code<'_, Shop>) -> anyhow::Result<Vec<(u64, String)>> {
-    let Code::Inline(projection) = code else { anyhow::bail!("it is written with the events") };
+    let Code::States(projection) = code else { anyhow::bail!("it is written with the events") };
     let (mut fold, mut at, mut all) = (Fold::<Shop>::new(MEMORY), 0, Vec::new());
     while let Some(page) = page::read(store, code.only(), at, PAGE).await? {
         let mut rows = Sql::new();

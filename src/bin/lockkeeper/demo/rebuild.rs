@@ -90,6 +90,10 @@ async fn command(
     arguments: &[&str],
 ) -> anyhow::Result<(Option<i32>, String)> {
     let mut command = tokio::process::Command::new(program);
+    // What is set for the demo's own servers is all that counts.
+    throwaway::servers::own_variables().for_each(|name| {
+        command.env_remove(name);
+    });
     let variables = variables.iter().map(|(name, value)| (name, value));
     let output = command.args(arguments).envs(variables).kill_on_drop(true).output().await?;
     let printed = [output.stdout, output.stderr].concat();

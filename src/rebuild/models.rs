@@ -1,38 +1,20 @@
-//! The code that a program has for read models.
-
-use uuid::Uuid;
+//! The read models that a program has.
 
 use super::problem::Problem;
 use crate::domain::Domain;
-use crate::projection::{LogProjection, Projection, Table, shape};
-use crate::store::{Build, Mode, NewBuild, Only};
+use crate::projection::{Code, LogProjection, Projection, Table};
+use crate::store::Build;
 
 /// The longest name of a read model: builds add their numbers to it, in names of up to 64 characters.
 const LONGEST: usize = 50;
 
 /// All read models of a program.
 pub struct Models<'a, D: Domain> {
-    /// Those that are written with the events.
-    pub inline: &'a [Box<dyn Projection<D>>],
-    /// Those that are read from the log.
+    /// Those of aggregates.
+    pub states: &'a [Box<dyn Projection<D>>],
+    /// Those of what happened when.
     pub log: &'a [Box<dyn LogProjection<D>>],
 }
-
-/// The code of one version of a read model.
-pub enum Code<'a, D: Domain> {
-    /// It is written with the events.
-    Inline(&'a dyn Projection<D>),
-    /// It is read from the log.
-    Log(&'a dyn LogProjection<D>),
-}
-
-impl<D: Domain> Clone for Code<'_, D> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<D: Domain> Copy for Code<'_, D> {}
 
 impl<D: Domain> Clone for Models<'_, D> {
     fn clone(&self) -> Self {
@@ -45,8 +27,8 @@ impl<D: Domain> Copy for Models<'_, D> {}
 impl<'a, D: Domain> Models<'a, D> {
     /// Every code whose tables are described.
     pub fn all(self) -> impl Iterator<Item = Code<'a, D>> {
-        let inline = self.inline.iter().map(|one| Code::Inline(&**one));
-        inline.chain(self.log.iter().map(|one| Code::Log(&**one))).filter(|code| !code.tables().is_empty())
+        let states = self.states.iter().map(|one| Code::States(&**one));
+        states.chain(self.log.iter().map(|one| Code::Log(&**one))).filter(|code| !code.tables().is_empty())
     }
 
     /// Fails when two of them are taken for each other.
@@ -95,57 +77,5 @@ impl<'a, D: Domain> Models<'a, D> {
     pub fn of(self, build: &Build) -> Option<Code<'a, D>> {
         self.all()
             .find(|code| code.name() == build.name && code.version() == build.version && code.mode() == build.mode)
-    }
-}
-
-impl<'a, D: Domain> Code<'a, D> {
-    /// The read model.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Inline(one) => one.name(),
-            Self::Log(one) => one.name(),
-        }
-    }
-
-    /// The version of the code.
-    pub fn version(&self) -> u16 {
-        match self {
-            Self::Inline(one) => one.version(),
-            Self::Log(one) => one.version(),
-        }
-    }
-
-    /// Its tables.
-    pub fn tables(&self) -> &'static [Table] {
-        match self {
-            Self::Inline(one) => one.tables(),
-            Self::Log(one) => one.tables(),
-        }
-    }
-
-    /// How it is written.
-    pub fn mode(&self) -> Mode {
-        match self {
-            Self::Inline(_) => Mode::Inline,
-            Self::Log(_) => Mode::Log,
-        }
-    }
-
-    /// The events that it is filled from.
-    pub fn only(&self) -> Only<'static> {
-        match self {
-            Self::Inline(one) => Only::Aggregates(one.aggregates()),
-            Self::Log(one) => Only::Types(one.events()),
-        }
-    }
-
-    /// The digest of its tables.
-    pub fn shape(&self) -> Uuid {
-        shape(self.tables())
-    }
-
-    /// A build by this code.
-    pub fn build(&self, build: u16) -> NewBuild<'static> {
-        NewBuild { name: self.name(), build, version: self.version(), mode: self.mode(), shape: self.shape() }
     }
 }
