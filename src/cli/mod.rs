@@ -214,7 +214,7 @@ async fn run<D: Domain, O: Own>(program: &Program<D>, cli: Cli<O>, matches: &Arg
             daemon(program, &load()?, load).await
         }
         Command::Migrate(arguments) => migrate(program, &load()?, arguments).await,
-        Command::Check(json) => check::check::<D>(&load()?, (program.read_models)().migrations, json.json).await,
+        Command::Check(json) => check::check::<D>(&load()?, &(program.read_models)(), json.json).await,
         Command::Enqueue(jobs) => enqueue::enqueue::<D>(&load()?, jobs).await,
         Command::Job { id, json } => log::job::job(&load()?, &id, json.json).await,
         Command::Events(arguments) => log::events::events(&load()?, arguments).await,

@@ -109,7 +109,7 @@ pub(super) async fn connect_all<D: Domain>(
     let seats = Seats::start(Setup {
         fitness: fitness.subscribe(),
         spread: config.stream.spread,
-        skills: Skills::new(D::JOBS, D::JOB_VERSION),
+        skills: Skills::new(D::JOBS, D::JOB_VERSION).comparing_generations(),
         broker: engine.broker.clone(),
         times: Times { lease: config.fleet.lease, look: config.fleet.look },
         lifecycle: lifecycle.clone(),

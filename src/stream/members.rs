@@ -41,6 +41,9 @@ pub(super) static ENLIST: LazyLock<Script> = LazyLock::new(|| {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skills(BTreeSet<String>, u16);
 
+/// Among its skills: it compares the generation of read models' builds with what it writes. Earlier releases do not, and name no such job.
+const COMPARES_GENERATIONS: &str = "+generations";
+
 /// What a job of this type with data of this version needs of a daemon, as others are told.
 pub fn skill(job_type: &str, version: u16) -> String {
     format!("{job_type}@{version}")
@@ -50,6 +53,17 @@ impl Skills {
     /// These types, with data of up to this version.
     pub fn new(job_types: &[&str], version: u16) -> Self {
         Self(job_types.iter().map(|job_type| (*job_type).to_owned()).collect(), version)
+    }
+
+    /// The same of a program that compares the generation of read models' builds.
+    pub fn comparing_generations(mut self) -> Self {
+        self.0.insert(COMPARES_GENERATIONS.to_owned());
+        self
+    }
+
+    /// Whether the program compares that generation.
+    pub fn compare_generations(&self) -> bool {
+        self.0.contains(COMPARES_GENERATIONS)
     }
 
     /// Whether a job that needs this [`skill`] can be run.

@@ -138,8 +138,8 @@ impl<D: Domain> Subscriptions<D> {
             looks: looks.clone(),
         };
         readers.spawn(reader.run());
-        // What is built later comes with its checkpoint.
-        if matches!(tables, Tables::Plain | Tables::Build(1)) {
+        // A build comes with its checkpoint.
+        if tables == Tables::Plain {
             known.missing.push(name.clone());
         }
         known.readers.push(name);

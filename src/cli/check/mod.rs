@@ -1,6 +1,7 @@
 //! `check`: every server that the configuration names, looked at once.
 
 mod findings;
+mod read_models;
 mod topology;
 
 use comfy_table::{Table, presets};
@@ -10,20 +11,21 @@ use topology::Topology;
 use crate::cli::failed::Failed;
 use crate::cli::output::told;
 use crate::config::Config;
-use crate::daemon::{self, unread_events};
+use crate::daemon::{self, ReadModels, unread_events};
 use crate::domain::Domain;
 use crate::exit::Exit;
 use crate::fleet::Tenancy;
-use crate::store::{Checkpoint, CheckpointState, Migration, SchemaState, Sequence, Store};
+use crate::rebuild::Models;
+use crate::store::{Checkpoint, CheckpointState, SchemaState, Sequence, Store};
 use crate::stream::{Broker, BrokerError, Lack};
 
 /// Looks at everything and prints what it finds.
-pub async fn check<D: Domain>(config: &Config, migrations: &'static [Migration], json: bool) -> Result<u8, Failed> {
+pub async fn check<D: Domain>(config: &Config, brought: &ReadModels<D>, json: bool) -> Result<u8, Failed> {
     let mut findings = Findings::default();
     findings.add("configuration", Verdict::Ok, "every value is in its range");
     let mut locks = Findings::default();
     let (database, broker, topology) =
-        tokio::join!(database::<D>(config, migrations), broker(config), Topology::look(config, &mut locks));
+        tokio::join!(database::<D>(config, brought), broker(config), Topology::look(config, &mut locks));
     findings.0.extend(database.0.into_iter().chain(broker.0).chain(locks.0));
     if json {
         for Finding { subject, verdict, detail } in &findings.0 {
@@ -49,9 +51,9 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-async fn database<D: Domain>(config: &Config, migrations: &'static [Migration]) -> Findings {
+async fn database<D: Domain>(config: &Config, brought: &ReadModels<D>) -> Findings {
     let mut findings = Findings::default();
-    let store = match daemon::store(config).await.map(|store| store.with_migrations(migrations)) {
+    let store = match daemon::store(config).await.map(|store| store.with_migrations(brought.migrations)) {
         Ok(store) => store,
         Err(error) => {
             findings.error("database", error);
@@ -78,6 +80,8 @@ async fn database<D: Domain>(config: &Config, migrations: &'static [Migration]) 
                     Ok(end) => findings.add("sequence", Verdict::Ok, format!("the log ends at {end}")),
                     Err(error) => findings.error("sequence", error),
                 }
+                let models = Models { states: &brought.projections, log: &brought.log_projections };
+                read_models::read_models(&store, config, models, &mut findings).await;
                 subscriptions(&store, &mut findings).await;
             }
             Err(error) => findings.error("schema", error),

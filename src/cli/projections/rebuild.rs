@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::show::show;
 use crate::cli::arguments::Json;
 use crate::cli::failed::Failed;
+use crate::cli::operator::safe;
 use crate::cli::output::{notice, told};
 use crate::config::Config;
 use crate::daemon;
@@ -70,6 +71,9 @@ pub async fn rebuild<D: Domain>(
     if !arguments.yes {
         return plan(store, code, arguments.json).await;
     }
+    if !arguments.unattended {
+        all_compare(config).await?;
+    }
     let build = begin(store, code).await?;
     let checkpoint = take(store, &build).await?;
     let server = store.server().await?;
@@ -113,6 +117,28 @@ pub async fn rebuild<D: Domain>(
 fn stopped(build: &Build, problem: Problem) -> Failed {
     let failed = Failed::from(problem);
     Failed { text: format!("{} is not complete: {}", label(build), failed.text), ..failed }
+}
+
+/// How long the broker may take to list the daemons.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Fails when a daemon runs that does not compare what it writes: it would leave rows out.
+async fn all_compare(config: &Config) -> Result<(), Failed> {
+    let broker = daemon::broker(config).await?;
+    let first = config.stream.names.first().map_or("", String::as_str);
+    let members = broker.lease_line(LISTED_WITHIN).await?.enlist(first, "", None).await?;
+    let older: Vec<_> = members.iter().filter(|member| !member.skills.compare_generations()).collect();
+    if older.is_empty() {
+        return Ok(());
+    }
+    let hosts: Vec<_> = older.iter().map(|member| safe(member.host.as_bytes(), 60)).collect();
+    let text = format!(
+        "{} run{} an earlier release, which would not write the build and leave rows out: stop {} first",
+        hosts.join(", "),
+        if older.len() == 1 { "s" } else { "" },
+        if older.len() == 1 { "it" } else { "them" }
+    );
+    Err(Failed::new(Exit::NO, text))
 }
 
 /// What would be done.

@@ -54,6 +54,11 @@ impl Store {
         sql.raw("START TRANSACTION; UPDATE event_sequence SET generation = GREATEST(generation + 1, UNIX_TIMESTAMP())");
         sql.raw(if of_empty_log { ", unchanged = IF(position = 0, 1, NULL)" } else { "" }).raw(" WHERE id = 1; ");
         new.insert(BuildState::Shown, &mut sql);
+        if new.mode != Mode::Inline {
+            // Once and for all: one that somebody deletes is not made again, since its rows are there.
+            sql.raw("INSERT INTO checkpoints (name, kind, state) VALUES (").text(&subscription_of(new.name, new.build));
+            sql.raw(",").text(new.mode.as_str()).raw(",'running') ON DUPLICATE KEY UPDATE kind = VALUES(kind); ");
+        }
         sql.raw("COMMIT");
         let part = |done| if done == 1 { Part::Sequence } else { Part::Frame };
         self.connection().await?.rows(sql.as_str(), true, part, |_| {}).await.map(drop)

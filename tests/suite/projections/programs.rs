@@ -46,3 +46,21 @@ async fn a_build_that_no_running_daemon_knows_is_filled_and_not_written() {
     let built = json(&world, "rebuild items --yes --unattended", 0).await;
     assert_eq!(built[0]["state"], "shown", "it goes on: {built:?}");
 }
+
+#[tokio::test]
+async fn beside_a_daemon_of_an_earlier_release_nothing_is_filled() {
+    let world = World::new().await;
+    let mut daemon = world.daemon(&[]).await;
+    world.item_on_sale(&world.id("pen"), 1000).await;
+    let fleet = format!("{}:fleet", world.stream);
+    let now: Vec<String> = world.redis_do(&["TIME"]).await;
+    // As earlier releases write themselves down.
+    let member = format!("{}000 older-host:7 1 item.restock,order.place", now[0]);
+    let _: i64 = world.redis_do(&["HSET", &fleet, "0123456789abcdef", &member]).await;
+    let refused = command(&world, "rebuild items --yes", 1).await;
+    assert!(refused.contains("older-host:7 runs an earlier release"), "{refused}");
+    assert!(!states(&world).await.contains(&"items@2 building".to_owned()), "nothing is begun");
+    let _: i64 = world.redis_do(&["HDEL", &fleet, "0123456789abcdef"]).await;
+    json(&world, "rebuild items --yes", 0).await;
+    assert_eq!(daemon.terminate().await, Some(0));
+}

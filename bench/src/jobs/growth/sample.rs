@@ -13,7 +13,7 @@ use super::ground::Ground;
 use crate::jobs::backlog::Job;
 use crate::shop::audit;
 use lockkeeper::job::JobId;
-use lockkeeper::store::Store;
+use lockkeeper::store::{Store, column};
 
 /// The database that a sample is copied into.
 const SAMPLE: &str = "sample";
@@ -58,10 +58,19 @@ impl Ground {
              CREATE TABLE {SAMPLE}.picked (p BIGINT UNSIGNED PRIMARY KEY, n BIGINT UNSIGNED NOT NULL) ENGINE = InnoDB"
         );
         // The items of a sample have no sales, so what is read from the log stays empty.
-        let of_log = ["checkpoints", "sales_per_day"];
+        let of_log = ["checkpoints", "projections", "sales_per_day"];
+        // Where a daemon has been, the name of a read model is a view, and its table has a number.
+        let numbered = format!(
+            "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = '{database}' \
+             AND table_name LIKE '%\\_1'"
+        );
+        let numbered = admin.rows(numbered, false).await?;
+        let numbered = numbered.iter().map(|row| column::<String>(row, 0)).collect::<Result<Vec<_>, _>>()?;
         let tables = ["events", "receipts", "event_sequence", "snapshots", "items", "orders", "order_items"];
         for table in tables.into_iter().chain(of_log) {
-            sql += &format!("; CREATE TABLE {SAMPLE}.{table} LIKE {database}.{table}");
+            let first = format!("{table}_1");
+            let as_is = if numbered.contains(&first) { &first } else { table };
+            sql += &format!("; CREATE TABLE {SAMPLE}.{table} LIKE {database}.{as_is}");
         }
         let wanted: Vec<String> = items.iter().map(|item| format!("('{item}')")).collect();
         if !wanted.is_empty() {
@@ -83,8 +92,8 @@ impl Ground {
              FROM {SAMPLE}.wanted w STRAIGHT_JOIN {database}.items i ON i.item_id = w.id; \
              INSERT INTO {SAMPLE}.snapshots SELECT s.* FROM {SAMPLE}.wanted w STRAIGHT_JOIN {database}.snapshots s \
              ON s.aggregate_type = 'item' AND s.aggregate_id = w.id; \
-             INSERT INTO {SAMPLE}.event_sequence SELECT id, (SELECT COUNT(*) FROM {SAMPLE}.picked), unchanged, batch \
-             FROM {database}.event_sequence"
+             INSERT INTO {SAMPLE}.event_sequence SELECT id, (SELECT COUNT(*) FROM {SAMPLE}.picked), unchanged, batch, \
+             generation FROM {database}.event_sequence"
         );
         admin.rows(sql, false).await?;
         Ok(())
