@@ -14,7 +14,8 @@ pub(super) async fn vouch<D: Domain>(engine: &Engine<D>, sources: &[Source<D>]) 
         engine.metrics.projection_missing(projection.name(), missing.contains(&projection.name()));
     }
     let mut known = Vec::new();
-    for build in builds.iter() {
+    // What was dropped has been shown as retired.
+    for build in builds.iter().filter(|build| build.state != BuildState::Dropped) {
         engine.metrics.projection_written(&format!("{}@{}", build.name, build.build), build.state.is_written());
         if build.state != BuildState::Building {
             continue;
