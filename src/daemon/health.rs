@@ -35,11 +35,16 @@ const SCHEMA: Duration = Duration::from_secs(5);
 /// Time between two looks at the builds of read models: whoever fills one waits for this daemon's word.
 const BUILDS: Duration = Duration::from_secs(1);
 
+/// For so long a table that was refused is not tried again.
+const REFUSED: Duration = Duration::from_secs(10);
+
 /// When what changes seldom was last seen to be as it should be.
 #[derive(Debug, Default)]
 struct Seen {
     schema: Option<Instant>,
     builds: Option<Instant>,
+    /// When a build's table was refused: each refusal costs the pool its connections.
+    refused: Option<Instant>,
 }
 
 /// What is known is believed for so long.
@@ -210,7 +215,7 @@ impl<D: Domain> Watch<D> {
             // A build that this program cannot write keeps it from committing anything.
             match self.engine.look_at_builds().await {
                 Ok(()) => {
-                    vouch::vouch(&self.engine, &self.sources).await.map_err(told)?;
+                    self.vouch(seen).await;
                     seen.builds = Some(Instant::now());
                 }
                 // The schema may say more of it.
@@ -237,6 +242,20 @@ impl<D: Domain> Watch<D> {
             }
             SchemaState::Behind(missing) => Err(format!("{missing} migrations are pending")),
             SchemaState::Ahead => Err("the schema is newer than this program".to_owned()),
+        }
+    }
+
+    /// Gives this daemon's word for builds that are filled. It says nothing of whether jobs can be committed now.
+    async fn vouch(&self, seen: &mut Seen) {
+        if seen.refused.is_some_and(|at| at.elapsed() < REFUSED) {
+            return;
+        }
+        match vouch::vouch(&self.engine, &self.sources).await {
+            Ok(is_allowed) => seen.refused = (!is_allowed).then(Instant::now),
+            Err(error) if self.engine.incidents.is_news("builds") => {
+                tracing::warn!(%error, "this daemon cannot say that it can write a build");
+            }
+            Err(_) => {}
         }
     }
 

@@ -6,14 +6,15 @@ use crate::projection::{Source, Table, shape};
 use crate::store::sql::Tables;
 use crate::store::{Build, BuildState, Mode, Outage, StoreError};
 
-/// Shows which builds are written, and gives its word for those that are being filled, if it may write their tables.
-pub(super) async fn vouch<D: Domain>(engine: &Engine<D>, sources: &[Source<D>]) -> Result<(), StoreError> {
+/// Shows which builds are written, and gives its word for those that are being filled, if it may write their tables: false when it may not
+/// write one.
+pub(super) async fn vouch<D: Domain>(engine: &Engine<D>, sources: &[Source<D>]) -> Result<bool, StoreError> {
     let builds = engine.written.builds();
     let missing = engine.written.get().missing.clone();
     for projection in engine.projections.iter().filter(|projection| !projection.tables().is_empty()) {
         engine.metrics.projection_missing(projection.name(), missing.contains(&projection.name()));
     }
-    let mut known = Vec::new();
+    let (mut known, mut is_allowed) = (Vec::new(), true);
     // What was dropped has been shown as retired.
     for build in builds.iter().filter(|build| build.state != BuildState::Dropped) {
         engine.metrics.projection_written(&format!("{}@{}", build.name, build.build), build.state.is_written());
@@ -25,9 +26,14 @@ pub(super) async fn vouch<D: Domain>(engine: &Engine<D>, sources: &[Source<D>]) 
         };
         if may_write(engine, build, tables).await? {
             known.push((&*build.name, build.build));
+        } else {
+            is_allowed = false;
         }
     }
-    if known.is_empty() { Ok(()) } else { engine.store.vouch(&known).await }
+    if !known.is_empty() {
+        engine.store.vouch(&known).await?;
+    }
+    Ok(is_allowed)
 }
 
 /// The tables of the code that would write the build.

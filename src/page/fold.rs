@@ -54,7 +54,9 @@ impl<D: Domain> Fold<D> {
     pub async fn page(&mut self, store: &Store, events: &[RecordedEvent]) -> Result<Folded<D>, Failure> {
         let mut order: Vec<AggregateId> = Vec::new();
         let mut changed: HashMap<AggregateId, (u64, Vec<D::Event>)> = HashMap::default();
+        let mut begins: HashMap<AggregateId, u64> = HashMap::default();
         for Decoded { stored, aggregate, event, .. } in decode::<D>(events)? {
+            begins.entry(aggregate.clone()).or_insert(stored.position);
             let (_, events) = changed.entry(aggregate.clone()).or_insert_with(|| {
                 order.push(aggregate);
                 (stored.version - 1, Vec::new())
@@ -74,7 +76,7 @@ impl<D: Domain> Fold<D> {
         }
         self.loaded += missing.len() as u64;
         for chunk in missing.chunks(CHUNK) {
-            load::<D>(store, chunk, &mut states).await?;
+            load::<D>(store, chunk, &begins, &mut states).await?;
         }
         order.sort();
         let position = events.first().map_or(0, |event| event.position);
@@ -113,27 +115,40 @@ fn weight<D: Domain>(aggregate: &AggregateId, state: &D::State) -> usize {
     aggregate.id.len() + size_of::<D::State>() + D::weight(state) + ENTRY
 }
 
-/// Adds up whole histories, up to the versions that are named.
+/// Adds up whole histories, up to the versions that are named. What goes wrong with one is told at the position where its aggregate
+/// `begins` in the page.
 async fn load<D: Domain>(
     store: &Store,
     wanted: &[(AggregateId, std::ops::RangeInclusive<u64>)],
+    begins: &HashMap<AggregateId, u64>,
     states: &mut HashMap<AggregateId, D::State>,
 ) -> Result<(), Failure> {
-    let mut undecodable = None;
+    let mut failure = None;
     let take = |past: StoredEvent| {
-        let state = states.entry(past.aggregate).or_default();
-        match upcast::decode::<D>(&past.event_type, past.schema_version, &past.payload) {
-            Ok(event) => D::evolve(state, &event),
-            Err(error) => drop(undecodable.get_or_insert(error)),
+        let position = begins.get(&past.aggregate).copied().unwrap_or_default();
+        let StoredEvent { event_type, schema_version, payload, .. } = &past;
+        let evolved = if upcast::is_newer::<D>(event_type, *schema_version) {
+            Err(Failure::Newer(position, event_type.clone(), *schema_version))
+        } else {
+            let decoded = upcast::decode::<D>(event_type, *schema_version, payload);
+            let decoded = decoded.map_err(|error| Failure::Poison { position, problem: error.to_string() });
+            let state = states.entry(past.aggregate).or_default();
+            decoded.and_then(|event| unwinding(position, || D::evolve(state, &event)))
+        };
+        if let Err(error) = evolved {
+            failure.get_or_insert(error);
         }
     };
     store.events_of(wanted, std::future::ready(Ok::<_, StoreError>(())), take).await?;
-    undecodable.map_or(Ok(()), |error| Err(Failure::Store(StoreError::Undecodable(error))))
+    failure.map_or(Ok(()), Err)
 }
 
 impl<D: Domain> Folded<D> {
     /// Has the projection write these aggregates.
     pub fn write(&self, projection: &dyn Projection<D>, rows: &mut Sql) -> Result<(), Failure> {
+        if self.aggregates.is_empty() {
+            return Ok(());
+        }
         let changes: Vec<Change<'_, D>> = self
             .aggregates
             .iter()

@@ -63,7 +63,9 @@ pub async fn run<D: Domain>(
     let Some(mut page) = read(store, code.only(), place.position, limit).await? else { return Ok(None) };
     let mut rows = Sql::new();
     rows.of(place.tables);
-    if !parked.is_empty() {
+    let bytes = page.events.iter().map(|event| event.payload.len()).sum();
+    // What adds up the log goes past single events alone.
+    if matches!(code, Code::States(_)) && !parked.is_empty() {
         let is_behind =
             |event: &RecordedEvent| parked.contains(&(event.aggregate_type.clone(), event.aggregate_id.clone()));
         let behind: Vec<RecordedEvent> = page.events.extract_if(.., |event| is_behind(event)).collect();
@@ -72,7 +74,7 @@ pub async fn run<D: Domain>(
     let folded = write(store, code, fold, &page, &mut rows).await?;
     let done = commit(store, place, &page, &rows, max_packet).await?;
     folded.into_iter().for_each(|folded| fold.keep(folded));
-    Ok(Some(done))
+    Ok(Some(Done { bytes, ..done }))
 }
 
 /// Goes past the next event, which cannot be done, and parks it.

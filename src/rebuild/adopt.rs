@@ -59,20 +59,17 @@ async fn adopt_all<D: Domain>(alone: &Alone, models: Models<'_, D>) -> Result<Ve
     for code in missing(store, models).await? {
         let names: Vec<_> = code.tables().iter().map(|table| table.name.to_owned()).collect();
         let named = store.named(&names).await?;
-        let is_there = named.iter().all(Option::is_some);
-        if named.iter().any(Option::is_some) && !is_there {
+        let is_table = named.contains(&Some(Named::Table));
+        if is_table && named.contains(&None) {
             let text = format!("of the tables {} of {} only some are there", names.join(", "), code.name());
             return Err(Problem::refused(text));
         }
-        // A view is ours when what it shows would be the first build: then this was done in part before.
         for (table, _) in code.tables().iter().zip(&named).filter(|(_, named)| **named == Some(Named::View)) {
-            let shown = store.shown_by(table.name).await?;
-            if shown.is_some_and(|text| !text.contains(&format!("`{}`", FIRST.name(table.name)))) {
-                let text = format!("there is a view {}, which is nobody's: rename it", table.name);
-                return Err(Problem::refused(text));
-            }
+            is_ours(store, table.name).await?;
         }
-        adopted.push(if is_there {
+        // Views whose tables have rows are what a renaming left that was not written down; without rows nobody knows what they left.
+        let is_renamed = !is_table && named.iter().all(Option::is_some) && firsts_have_rows(store, &code).await?;
+        adopted.push(if is_table || is_renamed {
             rename(alone, &code, &named).await?;
             store.adopt_build(&code.build(1), false).await?;
             Adopted::Table(code.name())
@@ -89,6 +86,26 @@ async fn adopt_all<D: Domain>(alone: &Alone, models: Models<'_, D>) -> Result<Ve
         });
     }
     Ok(adopted)
+}
+
+/// Refuses a view that does not show what would be the first build.
+async fn is_ours(store: &Store, view: &str) -> Result<(), Problem> {
+    match store.shown_by(view).await? {
+        Some(text) if text.contains(&format!("`{}`", FIRST.name(view))) => Ok(()),
+        Some(_) => Err(Problem::refused(format!("there is a view {view}, which is nobody's: rename it"))),
+        None => Err(Problem::refused(format!("the account may not see what the view {view} shows: GRANT SHOW VIEW"))),
+    }
+}
+
+/// Whether any table of the first build has rows.
+async fn firsts_have_rows<D: Domain>(store: &Store, code: &Code<'_, D>) -> Result<bool, StoreError> {
+    let names: Vec<_> = code.tables().iter().map(|table| FIRST.name(table.name)).collect();
+    for (name, named) in names.iter().zip(store.named(&names).await?) {
+        if named.is_some() && store.has_rows(name).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Has the names that are tables become views of these tables, at one moment for whoever reads or writes them. What was left half done

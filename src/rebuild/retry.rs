@@ -23,12 +23,14 @@ pub async fn retry<D: Domain>(
             format!("{} adds up the log as a whole: an event that it has gone past is not added later", build.name);
         return Err(Problem::refused(text));
     }
+    if matches!(code, Code::States(projection) if projection.aggregates().len() > 1) {
+        let text = format!("{} is about several types of aggregates, whose rows cannot be told apart", build.name);
+        return Err(Problem::refused(text));
+    }
     let held = store.hold_checkpoint(&build.subscription()).await?;
-    match rows(store, code, build, &AggregateId::new(kind, id), held.position).await {
-        Ok(rows) => {
-            page::fits(&rows, max_packet)?;
-            Ok(HeldCheckpoint::commit(held, (kind, id), &rows).await?)
-        }
+    let rows = rows(store, code, build, &AggregateId::new(kind, id), held.position).await;
+    match rows.and_then(|rows| page::fits(&rows, max_packet).map(|()| rows).map_err(Problem::from)) {
+        Ok(rows) => Ok(HeldCheckpoint::commit(held, (kind, id), &rows).await?),
         Err(problem) => {
             held.let_go().await;
             Err(problem)

@@ -186,7 +186,11 @@ async fn drop_alone<D: Domain>(alone: &Alone, code: Code<'_, D>, build: &Build) 
     let is_given_up = !builds.iter().any(|one| one.name == build.name && one.state.is_written());
     let mut drops = Vec::new();
     for table in code.tables() {
-        if is_given_up && shows(alone.store(), table.name, build).await? {
+        if shows(alone.store(), table.name, build).await? {
+            if !is_given_up {
+                let text = format!("{} is still shown: switch to the build that is written first", label(build));
+                return Err(Problem::refused(text));
+            }
             drops.push(format!("DROP VIEW IF EXISTS {}", table.name));
         }
         drops.push(format!("DROP TABLE IF EXISTS {}", Tables::Build(build.build).name(table.name)));

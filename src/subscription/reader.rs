@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::seat::Seat;
-use super::settings::Settings;
+use super::settings::{FIRST_PAGE, FOLD, MOST_PARKED, Settings};
 use crate::batch::Engine;
 use crate::domain::Domain;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -29,15 +29,6 @@ const SLOWER: u32 = 5;
 
 /// How long a drain waits for a page, and for the subscription to be left.
 const LEFT_WITHIN: Duration = Duration::from_millis(500);
-
-/// States that a reader remembers, in bytes. Others are read again.
-const FOLD: usize = 1 << 20;
-
-/// With more events than this parked something else is wrong than an event.
-const MOST_PARKED: u64 = 10_000;
-
-/// The events of a first page: nobody knows yet what they weigh.
-const FIRST_PAGE: u32 = 64;
 
 /// What is known of all checkpoints; empty before the first look.
 pub(super) type Looks = watch::Receiver<Vec<Checkpoint>>;
@@ -121,8 +112,11 @@ impl<D: Domain> Reader<D> {
             tries: 0,
             failures: 0,
             beaten: Instant::now(),
-            parked: self.parked().await?,
+            parked: Default::default(),
         };
+        if let Next::Left(until) = self.know_parked(&mut turn).await {
+            return until;
+        }
         if seen.is_of_another_log() {
             let reason = format!("the log has another event at position {} than the one that was done", seen.position);
             self.leave(&turn, Leave::Stopped(&reason)).await;
@@ -224,7 +218,7 @@ impl<D: Domain> Reader<D> {
         self.engine.metrics.page(&self.name, PageOutcome::Refused, None);
         if turn.limit > 1 {
             // What comes before an event that cannot be read is done first.
-            let before = position.map_or(0, |position| position - turn.position - 1);
+            let before = position.map_or(0, |position| position.saturating_sub(turn.position + 1));
             turn.limit = if before > 0 { u32::try_from(before).unwrap_or(1) } else { turn.limit / 2 };
             return Next::GoOn;
         }
@@ -251,12 +245,7 @@ impl<D: Domain> Reader<D> {
             Ok(Some(done)) => {
                 tracing::error!(subscription = &*self.name, position = done.position, why, "an event is parked");
                 (turn.position, turn.tries, turn.failures) = (done.position, 0, 0);
-                if let Some(parked) = self.parked().await {
-                    turn.parked = parked;
-                    return Next::GoOn;
-                }
-                self.leave(turn, Leave::Free).await;
-                Next::Left(None)
+                self.know_parked(turn).await
             }
             Ok(None) => Next::GoOn,
             Err(Failure::Store(StoreError::Fenced(_))) => Next::Lost,
@@ -269,11 +258,24 @@ impl<D: Domain> Reader<D> {
         }
     }
 
-    /// What is parked; none when the database does not say, and then it is not read for now.
-    async fn parked(&self) -> Option<(ParkedAggregates, u64)> {
-        let parked = self.engine.store.parked_aggregates(&self.name).await.ok()?;
-        self.engine.metrics.parked(&self.name, parked.1);
-        Some(parked)
+    /// Asks what is parked. What does not know it is not read.
+    async fn know_parked(&self, turn: &mut Turn) -> Next {
+        if matches!(self.source, Source::Log(_)) {
+            return Next::GoOn;
+        }
+        match self.engine.store.parked_aggregates(&self.name).await {
+            Ok(parked) => {
+                turn.parked = parked;
+                Next::GoOn
+            }
+            Err(error) => {
+                if self.engine.incidents.is_news("subscription") {
+                    tracing::warn!(subscription = &*self.name, %error, "nobody knows what is parked; trying again");
+                }
+                self.leave(turn, Leave::Free).await;
+                Next::Left(None)
+            }
+        }
     }
 
     /// Nothing is wrong with the page: it is tried again, for ever.
@@ -295,8 +297,8 @@ impl<D: Domain> Reader<D> {
         match self.engine.store.checkpoints().await {
             Ok(checkpoints) => match checkpoints.into_iter().find(|checkpoint| checkpoint.name == name) {
                 Some(now) if now.token == Some(turn.token) => {
-                    turn.position = now.position;
-                    Next::GoOn
+                    (turn.position, turn.tries) = (now.position, 0);
+                    self.know_parked(turn).await
                 }
                 _ => Next::Lost,
             },

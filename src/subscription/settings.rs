@@ -2,6 +2,15 @@
 
 use std::time::Duration;
 
+/// States that a reader remembers, in bytes. Others are read again.
+pub(super) const FOLD: usize = 1 << 20;
+
+/// With more events than this parked something else is wrong than an event.
+pub(super) const MOST_PARKED: u64 = 10_000;
+
+/// The events of a first page: nobody knows yet what they weigh.
+pub(super) const FIRST_PAGE: u32 = 64;
+
 /// How subscriptions are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {

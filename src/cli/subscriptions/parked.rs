@@ -10,7 +10,7 @@ use crate::cli::output::told;
 use crate::domain::Domain;
 use crate::exit::Exit;
 use crate::rebuild::{Models, Problem, retry};
-use crate::store::{Build, Store};
+use crate::store::{Build, Store, StoreError};
 
 /// What to do with parked events.
 #[derive(Debug, Subcommand)]
@@ -125,7 +125,9 @@ async fn retry_all<D: Domain>(
     for (kind, id) in wanted {
         match retry(store, code, build, (kind, id), max_packet).await {
             Ok(()) => done += 1,
-            Err(Problem::Store(error)) => return Err(error.into()),
+            Err(Problem::Store(error)) if !matches!(error, StoreError::Data(_) | StoreError::Undecodable(_)) => {
+                return Err(error.into());
+            }
             Err(problem) => failed.push(format!("{kind}/{}: {problem}", safe(id.as_bytes(), 60))),
         }
     }

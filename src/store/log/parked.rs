@@ -78,13 +78,21 @@ impl Store {
         Ok((aggregates, count))
     }
 
+    /// How many events are parked, by subscription.
+    pub async fn parked_counts(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let rows = self.rows("SELECT name, COUNT(*) FROM parked GROUP BY name", false).await?;
+        rows.iter().map(|row| Ok((column(row, 0)?, column(row, 1)?))).collect()
+    }
+
     /// Forgets what is parked of a subscription, or of one of its aggregates, and has whoever reads it look anew. Returns how much it was.
     pub async fn forget_parked(&self, name: &str, aggregate: Option<(&str, &str)>) -> Result<u64, StoreError> {
         let mut sql = Sql::new();
         sql.raw("START TRANSACTION; ");
-        read_anew(name, &mut sql);
         delete(name, aggregate, &mut sql);
-        sql.raw("SELECT CAST(ROW_COUNT() AS UNSIGNED); COMMIT");
+        // Whoever reads it takes it anew, and then knows what is parked.
+        sql.raw("SET @lockkeeper_forgotten = ROW_COUNT(); UPDATE checkpoints SET token = NULL, beats = beats + 1 ");
+        sql.raw("WHERE @lockkeeper_forgotten > 0 AND part = 0 AND name = ").text(name);
+        sql.raw("; SELECT CAST(@lockkeeper_forgotten AS UNSIGNED); COMMIT");
         let rows = self.rows(sql.into_string(), true).await?;
         rows.first().map_or(Ok(0), |row| column(row, 0))
     }
@@ -98,7 +106,7 @@ impl Store {
         sql.raw(" AND state IN ('stopped', 'paused'), beats + 1, NULL), position = ").number(position);
         sql.raw(", event_id = ")
             .bytes(event.event_id.as_bytes())
-            .raw(", token = NULL, state = 'running', reason = NULL, ");
+            .raw(", token = NULL, state = IF(state = 'stopped', 'running', state), reason = NULL, ");
         sql.raw("moved_at = UTC_TIMESTAMP(6) WHERE part = 0 AND name = ").text(name).raw("; ");
         sql.raw("SET SESSION completion_type = IF(ROW_COUNT() = 1, 'NO_CHAIN', 'no row'); ");
         park(name, &[&event], reason, &mut sql);
@@ -162,11 +170,6 @@ impl HeldCheckpoint {
         self.session.close().await;
         committed
     }
-}
-
-/// Whoever reads it takes it anew, and then knows what is parked.
-fn read_anew(name: &str, sql: &mut Sql) {
-    sql.raw("UPDATE checkpoints SET token = NULL, beats = beats + 1 WHERE part = 0 AND name = ").text(name).raw("; ");
 }
 
 fn delete(name: &str, aggregate: Option<(&str, &str)>, sql: &mut Sql) {
