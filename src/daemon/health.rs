@@ -199,7 +199,8 @@ impl<D: Domain> Watch<D> {
         }
     }
 
-    /// Commits something, unless batches just did, and looks at the schema and at the builds of read models, unless they were `seen` lately to be as they should be.
+    /// Commits something, unless batches just did, and looks at the schema and at the builds of read models, unless they were `seen` lately
+    /// to be as they should be.
     async fn ask_database(&self, seen: &mut Seen) -> Result<(), String> {
         let store = &self.engine.store;
         let told = |error: StoreError| match error {

@@ -253,7 +253,7 @@ families! {
     SUBSCRIPTION_PAGE_DURATION = Histogram(LOCK_SECONDS), Seconds, "lockkeeper_subscription_page_duration_seconds", ["subscription"],
         "Reading, writing and committing a page.";
     SUBSCRIPTION_PARKED = Gauge, Count, "lockkeeper_subscription_parked_events", ["subscription"],
-        "Events that it has gone past without doing them, as whoever reads it knows.";
+        "Events that it has gone past without doing them.";
     LOG_GAPS = Counter, Count, "lockkeeper_log_gaps_total", [],
         "Times the log had no event at a position and had some behind it: must stay 0.";
 

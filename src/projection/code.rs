@@ -7,7 +7,8 @@ use uuid::Uuid;
 use super::inline::Projection;
 use super::log::LogProjection;
 use super::table::{Table, shape};
-use crate::domain::Domain;
+use crate::domain::{AggregateId, Domain};
+use crate::store::sql::Sql;
 use crate::store::{Mode, NewBuild, Only};
 
 /// The code of one version of a read model.
@@ -98,6 +99,14 @@ impl<D: Domain> Code<'_, D> {
     /// The digest of its tables.
     pub fn shape(&self) -> Uuid {
         shape(self.tables())
+    }
+
+    /// Appends what deletes all rows of an aggregate, whose id their keys begin with.
+    pub(crate) fn clear(&self, aggregate: &AggregateId, rows: &mut Sql) {
+        for table in self.tables() {
+            rows.raw("DELETE FROM ").table(table.name).raw(" WHERE ").raw(table.key[0].name).raw(" = ");
+            rows.text(&aggregate.id).raw("; ");
+        }
     }
 
     /// A build by this code.

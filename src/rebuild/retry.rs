@@ -47,10 +47,7 @@ async fn rows<D: Domain>(
 ) -> Result<Sql, Problem> {
     let mut rows = Sql::new();
     rows.of(Tables::Build(build.build));
-    for table in code.tables() {
-        rows.raw("DELETE FROM ").table(table.name).raw(" WHERE ").raw(table.key[0].name).raw(" = ");
-        rows.text(&aggregate.id).raw("; ");
-    }
+    code.clear(aggregate, &mut rows);
     let (mut state, mut events) = (D::State::default(), Vec::new());
     for past in store.history(aggregate.kind, &aggregate.id).await?.iter().filter(|past| past.position <= upto) {
         let event = upcast::decode::<D>(&past.event_type, past.schema_version, &past.payload);

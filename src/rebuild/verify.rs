@@ -3,7 +3,7 @@
 use foldhash::HashMap;
 
 use super::problem::{Problem, label};
-use crate::domain::{AggregateId, Domain, upcast};
+use crate::domain::{AggregateId, Domain, Undecodable, upcast};
 use crate::page;
 use crate::projection::Code;
 use crate::projection::{Change, Projection};
@@ -145,14 +145,8 @@ impl<D: Domain> Verify<'_, D> {
             if parked.contains(&(past.aggregate.kind.to_owned(), past.aggregate.id.to_string())) {
                 return;
             }
-            let (version, state, events) = states.entry(past.aggregate).or_default();
-            *version = past.version;
-            match upcast::decode::<D>(&past.event_type, past.schema_version, &past.payload) {
-                Ok(event) => {
-                    D::evolve(state, &event);
-                    events.push(event);
-                }
-                Err(error) => drop(undecodable.get_or_insert(error)),
+            if let Err(error) = add::<D>(&mut states, past) {
+                undecodable.get_or_insert(error);
             }
         };
         session.events_in_range(of, range, take).await?;
@@ -194,11 +188,7 @@ impl<D: Domain> Verify<'_, D> {
         let mut repaired = 0;
         for id in ids {
             self.repair_one(projection, &AggregateId::new(kind, id)).await?;
-            let is_its = |difference: &&Difference| {
-                let row = difference.is.as_ref().or(difference.should.as_ref());
-                row.and_then(|row| row.first()).is_some_and(|first| first.as_deref() == Some(id))
-            };
-            repaired += found.iter().filter(is_its).count() as u64;
+            repaired += found.iter().filter(|one| id_of(one) == Some(id)).count() as u64;
         }
         Ok(repaired)
     }
@@ -207,14 +197,8 @@ impl<D: Domain> Verify<'_, D> {
         for _ in 0..TRIES {
             let (mut states, mut undecodable): (States<D>, _) = (HashMap::default(), None);
             let take = |past: StoredEvent| {
-                let (version, state, events) = states.entry(past.aggregate).or_default();
-                *version = past.version;
-                match upcast::decode::<D>(&past.event_type, past.schema_version, &past.payload) {
-                    Ok(event) => {
-                        D::evolve(state, &event);
-                        events.push(event);
-                    }
-                    Err(error) => drop(undecodable.get_or_insert(error)),
+                if let Err(error) = add::<D>(&mut states, past) {
+                    undecodable.get_or_insert(error);
                 }
             };
             let whole = [(aggregate.clone(), 1..=u64::MAX)];
@@ -227,10 +211,7 @@ impl<D: Domain> Verify<'_, D> {
                 Transaction { read_only: vec![(aggregate.clone(), version)], ..Transaction::default() };
             let rows = &mut transaction.projections;
             rows.of(Tables::Build(self.build.build));
-            for table in self.code.tables() {
-                rows.raw("DELETE FROM ").table(table.name).raw(" WHERE ").raw(table.key[0].name).raw(" = ");
-                rows.text(&aggregate.id).raw("; ");
-            }
+            self.code.clear(aggregate, rows);
             write(projection, &states, rows);
             let packet = transaction.packet(self.max_packet)?;
             let connection = self.store.connection().await?;
@@ -273,6 +254,16 @@ impl<D: Domain> Verify<'_, D> {
         session.end_moment().await?;
         Ok(checked)
     }
+}
+
+/// Adds an event to its aggregate.
+fn add<D: Domain>(states: &mut States<D>, past: StoredEvent) -> Result<(), Undecodable> {
+    let (version, state, events) = states.entry(past.aggregate).or_default();
+    *version = past.version;
+    let event = upcast::decode::<D>(&past.event_type, past.schema_version, &past.payload)?;
+    D::evolve(state, &event);
+    events.push(event);
+    Ok(())
 }
 
 /// The aggregate that a difference is about.

@@ -86,11 +86,13 @@ impl<D: Domain> Subscriptions<D> {
                 }
             }
             known.missing = left;
-            let parked = self.engine.store.parked_counts().await.unwrap_or_default();
+            let parked = self.engine.store.parked_counts().await.ok();
             if let Ok(checkpoints) = self.engine.store.checkpoints().await {
                 for name in known.readers.iter().filter(|name| !known.missing.contains(name)) {
-                    let count = parked.iter().find(|(of, _)| of == name).map_or(0, |(_, count)| *count);
-                    self.engine.metrics.parked(name, count);
+                    if let Some(parked) = &parked {
+                        let count = parked.iter().find(|(of, _)| of == name).map_or(0, |(_, count)| *count);
+                        self.engine.metrics.parked(name, count);
+                    }
                     match checkpoints.iter().find(|checkpoint| checkpoint.name == *name) {
                         Some(checkpoint) => show(&self.engine, checkpoint),
                         // Nobody is missed who would read it.

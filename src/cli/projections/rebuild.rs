@@ -82,7 +82,7 @@ pub async fn rebuild<D: Domain>(
     let memory = (arguments.memory as usize) << 20;
     let began = Instant::now();
     let fill = Fill::new((store, server.max_packet), (code, build.build), place, (memory, arguments.gentle));
-    let mut progress = Told::new(&build, config);
+    let mut progress = Told::new(&build);
     let held = finish(fill, arguments.unattended, |now| progress.tell(now))
         .await
         .map_err(|problem| stopped(&build, problem))?;
@@ -259,7 +259,7 @@ struct Told {
 }
 
 impl Told {
-    fn new(build: &Build, _: &Config) -> Self {
+    fn new(build: &Build) -> Self {
         Self { label: label(build), at: Instant::now(), is_watched: std::io::stderr().is_terminal(), position: 0 }
     }
 
